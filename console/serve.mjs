@@ -6,7 +6,13 @@ import { createServer, request } from "node:http";
 import { argv } from "node:process";
 import { fileURLToPath } from "node:url";
 
-const TYPES = { html: "text/html; charset=utf-8", js: "text/javascript", css: "text/css", svg: "image/svg+xml", txt: "text/plain" };
+const TYPES = {
+  html: "text/html; charset=utf-8",
+  js: "text/javascript",
+  css: "text/css",
+  svg: "image/svg+xml",
+  txt: "text/plain",
+};
 const OF_BODY = ["content-length", "content-encoding", "content-type", "transfer-encoding", "cache-control", "etag"];
 
 /** Returns a server that listens on a free port of this machine, or on the given one. */
@@ -15,11 +21,15 @@ export function serve(twin, port = 0) {
     const { pathname } = new URL(asked.url, twin);
     const name = /^\/console\/([\w.-]*)$/.exec(pathname)?.[1];
     const file = name === "session" ? null : name || (name === "" ? "index.html" : null);
-    const bytes = file && await readFile(new URL(`dist/${file}`, import.meta.url)).catch(() => null);
+    const bytes = file && (await readFile(new URL(`dist/${file}`, import.meta.url)).catch(() => null));
     if (!bytes) return hand(twin, asked, answer);
     const { headers } = await fetch(new URL("/console/", twin));
     const kept = [...headers].filter(([field]) => !OF_BODY.includes(field));
-    answer.writeHead(200, { ...Object.fromEntries(kept), "content-type": TYPES[file.split(".").at(-1)], "cache-control": "no-store" });
+    answer.writeHead(200, {
+      ...Object.fromEntries(kept),
+      "content-type": TYPES[file.split(".").at(-1)],
+      "cache-control": "no-store",
+    });
     answer.end(bytes);
   });
   return new Promise((resolve) => server.listen(port, "127.0.0.1", () => resolve(server)));

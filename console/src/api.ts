@@ -30,13 +30,20 @@ export class Fault extends Error {
   /** What the reader can do next; empty where the message says it. */
   get step(): string {
     switch (this.status) {
-      case 0: return "Check that the server runs and that this machine reaches it, then try again.";
-      case 401: return "Sign in again.";
-      case 403: return "Sign in with a token that may do this.";
-      case 404: return "It may have been erased meanwhile: go back to the list.";
-      case 413: return "Store it in parts, or raise the bound in the server's configuration.";
-      case 507: return "Erase what is not needed, or raise the token's quota.";
-      default: return this.status >= 500 ? "Try again; if it stays, the server's log says more." : "";
+      case 0:
+        return "Check that the server runs and that this machine reaches it, then try again.";
+      case 401:
+        return "Sign in again.";
+      case 403:
+        return "Sign in with a token that may do this.";
+      case 404:
+        return "It may have been erased meanwhile: go back to the list.";
+      case 413:
+        return "Store it in parts, or raise the bound in the server's configuration.";
+      case 507:
+        return "Erase what is not needed, or raise the token's quota.";
+      default:
+        return this.status >= 500 ? "Try again; if it stays, the server's log says more." : "";
     }
   }
 }

@@ -16,14 +16,22 @@ import { brief } from "./shown.ts";
 import { uploads } from "./upload/queue.ts";
 
 const TITLES: Record<Section, string> = {
-  files: "Files", names: "Names", policies: "Policies", network: "Network", tokens: "Tokens",
+  files: "Files",
+  names: "Names",
+  policies: "Policies",
+  network: "Network",
+  tokens: "Tokens",
 };
 
 export function Shell() {
   const now = session.value;
   return (
     <>
-      {now === undefined && <p class="empty" role="status">Loading…</p>}
+      {now === undefined && (
+        <p class="empty" role="status">
+          Loading…
+        </p>
+      )}
       {now === null && <SignInPage />}
       {now && <SignedIn now={now} />}
       <div class="notices" aria-live="polite">
@@ -37,19 +45,35 @@ export function Shell() {
 function SignedIn({ now }: { now: Session }) {
   return (
     <div class="shell">
-      <a class="skip" href="#main" onClick={toMain}>To the content</a>
+      <a class="skip" href="#main" onClick={toMain}>
+        To the content
+      </a>
       <nav aria-label="Console">
-        <a class="brand" href={link("files")}>Evernear</a>
+        <a class="brand" href={link("files")}>
+          Evernear
+        </a>
         <ul>
-          {SECTIONS.map((section) => <li key={section}><Way section={section} /></li>)}
+          {SECTIONS.map((section) => (
+            <li key={section}>
+              <Way section={section} />
+            </li>
+          ))}
         </ul>
         <div class="who">
-          <span title={now.owner}>owner <code>{brief(now.owner)}</code></span>
-          <span>{now.token}, {now.scope}</span>
-          <button type="button" class="plain" onClick={() => void signOut()}>Sign out</button>
+          <span title={now.owner}>
+            owner <code>{brief(now.owner)}</code>
+          </span>
+          <span>
+            {now.token}, {now.scope}
+          </span>
+          <button type="button" class="plain" onClick={() => void signOut()}>
+            Sign out
+          </button>
         </div>
       </nav>
-      <main id="main" tabIndex={-1}><Current /></main>
+      <main id="main" tabIndex={-1}>
+        <Current />
+      </main>
     </div>
   );
 }
@@ -61,7 +85,11 @@ function Way({ section }: { section: Section }) {
   return (
     <a href={link(section)} {...(isHere ? { "aria-current": "page" as const } : {})}>
       <Icon name={section} /> {TITLES[section]}
-      {active > 0 && <span class="count" title={`${active} being sent`}>{active}</span>}
+      {active > 0 && (
+        <span class="count" title={`${active} being sent`}>
+          {active}
+        </span>
+      )}
     </a>
   );
 }
@@ -69,12 +97,18 @@ function Way({ section }: { section: Section }) {
 function Current() {
   const { page, rest } = route.value;
   switch (page) {
-    case "files": return <FilesPage />;
-    case "file": return <FilePage key={rest} id={rest} />;
-    case "names": return <NamesPage target={rest} />;
-    case "policies": return <PoliciesPage />;
-    case "network": return <NetworkPage />;
-    case "tokens": return <TokensPage />;
+    case "files":
+      return <FilesPage />;
+    case "file":
+      return <FilePage key={rest} id={rest} />;
+    case "names":
+      return <NamesPage target={rest} />;
+    case "policies":
+      return <PoliciesPage />;
+    case "network":
+      return <NetworkPage />;
+    case "tokens":
+      return <TokensPage />;
   }
 }
 

@@ -27,7 +27,11 @@ export function duration(seconds: number): string {
 
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
 const MINUTE = new Intl.DateTimeFormat("en-GB", {
-  day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit",
+  day: "numeric",
+  month: "short",
+  year: "numeric",
+  hour: "2-digit",
+  minute: "2-digit",
 });
 
 /** Returns the day of a time in RFC 3339, in the viewer's zone; of what is none, the text itself. */
@@ -84,5 +88,11 @@ const NO_COUNTRY = "ZZ";
 
 /** Returns a place as it is read, from the widest to the narrowest: "eu-west / BE / home". */
 export function placed(path: string): string {
-  return path.split("/").filter((it) => it !== "" && it !== NO_COUNTRY).map(visible).join(" / ") || "nowhere in particular";
+  return (
+    path
+      .split("/")
+      .filter((it) => it !== "" && it !== NO_COUNTRY)
+      .map(visible)
+      .join(" / ") || "nowhere in particular"
+  );
 }

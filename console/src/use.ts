@@ -15,8 +15,11 @@ export interface Loaded<T> {
 
 /** Loads a path, and again whenever it changes; null loads nothing. */
 export function useLoaded<T>(path: string | null, everyMs = 0): Loaded<T> {
-  const [state, setState] = useState<{ path: string | null; value?: T; fault: Fault | null; isLoading: boolean }>(
-    { path: null, fault: null, isLoading: true });
+  const [state, setState] = useState<{ path: string | null; value?: T; fault: Fault | null; isLoading: boolean }>({
+    path: null,
+    fault: null,
+    isLoading: true,
+  });
   const running = useRef<AbortController | null>(null);
   const load = useCallback(async () => {
     running.current?.abort();

@@ -10,7 +10,14 @@ export async function load(path) {
   const folder = await mkdtemp(join(tmpdir(), "console-"));
   const outfile = join(folder, "module.mjs");
   const entry = fileURLToPath(new URL(`../src/${path}`, import.meta.url));
-  await build({ entryPoints: [entry], outfile, bundle: true, format: "esm", jsx: "automatic", jsxImportSource: "preact" });
+  await build({
+    entryPoints: [entry],
+    outfile,
+    bundle: true,
+    format: "esm",
+    jsx: "automatic",
+    jsxImportSource: "preact",
+  });
   try {
     return await import(pathToFileURL(outfile).href);
   } finally {

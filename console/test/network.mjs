@@ -17,7 +17,8 @@ export async function network() {
   const folder = await mkdtemp(join(tmpdir(), "console-network-"));
   const state = join(folder, "state");
   const [edge, twin] = [await freePort(), await freePort()];
-  const run = (...words) => promisify(execFile)(PROGRAM, [...words, "--state", state]).then(({ stdout }) => stdout.trim());
+  const run = (...words) =>
+    promisify(execFile)(PROGRAM, [...words, "--state", state]).then(({ stdout }) => stdout.trim());
   const children = [];
   const stop = async () => {
     for (const child of children.reverse()) {
@@ -30,13 +31,18 @@ export async function network() {
     children.push(start(["up", "--state", state, "--http", `127.0.0.1:${edge}`, "--dns", "off"]));
     await until("the network runs", () => children[0].said.includes("goes on with it"), children[0]);
     children.push(start(["twin", "run", "--state", state, "--listen", `127.0.0.1:${twin}`]));
-    await until("the twin answers", () => status(`http://127.0.0.1:${twin}/version`).then((it) => it === 200), children[1]);
+    await until(
+      "the twin answers",
+      () => status(`http://127.0.0.1:${twin}/version`).then((it) => it === 200),
+      children[1],
+    );
     const pages = await serve(`http://127.0.0.1:${twin}`);
     return {
       run,
       /** Ends all connections of the browser; new ones are answered. */
       cut: () => pages.closeAllConnections(),
-      link: async () => `http://127.0.0.1:${pages.address().port}/console/#${(await run("twin", "console")).split("#")[1]}`,
+      link: async () =>
+        `http://127.0.0.1:${pages.address().port}/console/#${(await run("twin", "console")).split("#")[1]}`,
       stop: () => (pages.close(), pages.closeAllConnections(), stop()),
     };
   } catch (error) {
@@ -63,7 +69,11 @@ export async function until(what, isTrue, child) {
   }
 }
 
-const status = (url) => fetch(url, { redirect: "manual" }).then((it) => it.status, () => 0);
+const status = (url) =>
+  fetch(url, { redirect: "manual" }).then(
+    (it) => it.status,
+    () => 0,
+  );
 
 /** Fetches a link as a viewer does; its host leads to this machine. */
 export async function view(url) {

@@ -13,8 +13,16 @@ import puppeteer from "puppeteer-core";
 import { drop as onto } from "./drop.mjs";
 import { bytesOf, network, sample, until, view } from "./network.mjs";
 
-const HOSTILE = [`<img src=x onerror=alert(1)>.png`, `"><svg onload=alert(2)>.html`, `'-alert(3)-'&lt;b&gt;.txt`, "invoice\u202Efdp.exe"];
-const SIZES = [[1440, 900], [360, 740]];
+const HOSTILE = [
+  `<img src=x onerror=alert(1)>.png`,
+  `"><svg onload=alert(2)>.html`,
+  `'-alert(3)-'&lt;b&gt;.txt`,
+  "invoice\u202Efdp.exe",
+];
+const SIZES = [
+  [1440, 900],
+  [360, 740],
+];
 const SCHEMES = ["light", "dark"];
 
 let net, browser, page, folder, base;
@@ -24,7 +32,11 @@ const elsewhere = new Set();
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), "console-files-"));
   net = await network();
-  browser = await puppeteer.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"], protocolTimeout: 60_000 });
+  browser = await puppeteer.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--no-sandbox"],
+    protocolTimeout: 60_000,
+  });
   page = await browser.newPage();
   await page.setViewport({ width: 1440, height: 900 });
   page.setDefaultTimeout(30_000);
@@ -51,8 +63,12 @@ const press = async (name) => {
   const button = await page.waitForSelector(`::-p-aria([name="${name}"][role="button"])`, { visible: true });
   await button.click();
 };
-const files = () => page.evaluate(() =>
-  fetch("/files?limit=1000", { headers: { "x-evernear-console": "1" } }).then((it) => it.json()).then((it) => it.value));
+const files = () =>
+  page.evaluate(() =>
+    fetch("/files?limit=1000", { headers: { "x-evernear-console": "1" } })
+      .then((it) => it.json())
+      .then((it) => it.value),
+  );
 const named = async (name) => (await files()).find((it) => it.name === name);
 
 async function drop(paths) {
@@ -63,8 +79,13 @@ async function drop(paths) {
 /** Does something while the page sends so many bytes a second. */
 async function slowly(uploadThroughput, work) {
   const client = await page.createCDPSession();
-  const line = (rate) => client.send("Network.emulateNetworkConditions",
-    { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: rate });
+  const line = (rate) =>
+    client.send("Network.emulateNetworkConditions", {
+      offline: false,
+      latency: 0,
+      downloadThroughput: -1,
+      uploadThroughput: rate,
+    });
   await client.send("Network.enable");
   await line(uploadThroughput);
   try {
@@ -84,7 +105,8 @@ async function file(name, bytes) {
 }
 
 afterEach(async (context) => {
-  if (process.env.FAILURES && context.passed === false) await page.screenshot({ path: `${process.env.FAILURES}/${context.name}.png` });
+  if (process.env.FAILURES && context.passed === false)
+    await page.screenshot({ path: `${process.env.FAILURES}/${context.name}.png` });
 });
 
 test("a one-time link signs in, and nothing of it stays in the page", async () => {
@@ -161,7 +183,10 @@ test("names that are HTML or turn the text around are shown as they are", async 
   for (const name of HOSTILE) await file(name, name);
   await drop(HOSTILE.map((name) => join(folder, name)));
   await shows("<img src=x onerror=alert(1)>.png");
-  await until("all are stored", async () => (await files()).filter((it) => HOSTILE.includes(it.name)).length === HOSTILE.length);
+  await until(
+    "all are stored",
+    async () => (await files()).filter((it) => HOSTILE.includes(it.name)).length === HOSTILE.length,
+  );
   await open("#/files");
   for (const name of HOSTILE) await shows(name.replace("\u202E", "<U+202E>"));
   for (const name of HOSTILE) {
@@ -254,8 +279,14 @@ test("what was given up leaves nothing, and what the server has no more is told"
     await waits(() => localStorage.length === 0);
   });
   const [[key, value]] = begun;
-  const head = () => page.evaluate((it) => fetch(it, { method: "HEAD",
-    headers: { "x-evernear-console": "1", "tus-resumable": "1.0.0" } }).then((answer) => answer.status), JSON.parse(value).uploadUrl);
+  const head = () =>
+    page.evaluate(
+      (it) =>
+        fetch(it, { method: "HEAD", headers: { "x-evernear-console": "1", "tus-resumable": "1.0.0" } }).then(
+          (answer) => answer.status,
+        ),
+      JSON.parse(value).uploadUrl,
+    );
   await until("the server dropped it", async () => (await head()) === 404);
   await page.evaluate((key, value) => localStorage.setItem(key, value), key, value);
   await page.reload();
@@ -330,7 +361,10 @@ test("a name is searched for, and the list goes by the keyboard", async () => {
   await page.type("input[type=search]", "CLIP");
   await shows("1 match");
   await page.focus("input[type=search]");
-  await page.$eval("input[type=search]", (input) => ((input.value = ""), input.dispatchEvent(new Event("input", { bubbles: true }))));
+  await page.$eval(
+    "input[type=search]",
+    (input) => ((input.value = ""), input.dispatchEvent(new Event("input", { bubbles: true }))),
+  );
   await waits(() => document.querySelectorAll("a.file").length > 5);
   await page.focus("a.file");
   await page.keyboard.press("ArrowDown");
@@ -350,8 +384,12 @@ test("a server that asks to come again is obeyed, and that is said", async () =>
   const stand = (request) => {
     if (!request.url().includes("/files?") || refused > 0) return request.continue();
     refused += 1;
-    return request.respond({ status: 503, headers: { "retry-after": "2" }, contentType: "application/json",
-      body: JSON.stringify({ ok: false, error: { code: "ERROR_BUSY", message: "busy" } }) });
+    return request.respond({
+      status: 503,
+      headers: { "retry-after": "2" },
+      contentType: "application/json",
+      body: JSON.stringify({ ok: false, error: { code: "ERROR_BUSY", message: "busy" } }),
+    });
   };
   page.on("request", stand);
   await page.reload();
@@ -363,19 +401,27 @@ test("a server that asks to come again is obeyed, and that is said", async () =>
 
 test("a file that is dropped where nothing takes it is not opened in place of the console", async () => {
   await open("#/names");
-  const left = await page.evaluate(() => ["dragover", "drop"].map((name) => {
-    const dataTransfer = new DataTransfer();
-    dataTransfer.items.add(new File(["x"], "x.txt"));
-    const event = new DragEvent(name, { dataTransfer, bubbles: true, cancelable: true });
-    return document.body.dispatchEvent(event);
-  }));
+  const left = await page.evaluate(() =>
+    ["dragover", "drop"].map((name) => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File(["x"], "x.txt"));
+      const event = new DragEvent(name, { dataTransfer, bubbles: true, cancelable: true });
+      return document.body.dispatchEvent(event);
+    }),
+  );
   assert.deepEqual(left, [false, false]);
 });
 
 test("what a server does not offer is said in its place", async () => {
   await page.setRequestInterception(true);
-  const none = (request) => new URL(request.url()).pathname !== "/network" ? request.continue()
-    : request.respond({ status: 404, contentType: "application/json", body: JSON.stringify({ ok: false, error: { message: "no path" } }) });
+  const none = (request) =>
+    new URL(request.url()).pathname !== "/network"
+      ? request.continue()
+      : request.respond({
+          status: 404,
+          contentType: "application/json",
+          body: JSON.stringify({ ok: false, error: { message: "no path" } }),
+        });
   page.on("request", none);
   await open("#/network");
   await shows("The list of nodes is not offered by this server.");
@@ -429,7 +475,7 @@ test("a policy is checked and published", async () => {
   await page.waitForSelector(".problems li");
   await page.reload();
   await page.waitForSelector("textarea");
-  await page.type('input:not([readonly])', "eu-only");
+  await page.type("input:not([readonly])", "eu-only");
   await press("Publish…");
   await press("Publish");
   await waits(() => document.querySelector("tbody")?.innerText.includes("eu-only"));
@@ -448,8 +494,14 @@ test("a token is made, shown once, and revoked", async () => {
   await press("Make");
   await shows("The new token");
   const token = await page.$eval("dialog code", (code) => code.textContent);
-  const asked = () => page.evaluate((it) =>
-    fetch("/files", { headers: { authorization: `Bearer ${it}` }, credentials: "omit" }).then((answer) => answer.status), token);
+  const asked = () =>
+    page.evaluate(
+      (it) =>
+        fetch("/files", { headers: { authorization: `Bearer ${it}` }, credentials: "omit" }).then(
+          (answer) => answer.status,
+        ),
+      token,
+    );
   assert.equal(await asked(), 200);
   await press("I have copied it");
   await waits(() => document.querySelector("tbody")?.innerText.includes("laptop"));
@@ -457,12 +509,23 @@ test("a token is made, shown once, and revoked", async () => {
   await press("Revoke: laptop");
   await press("Revoke");
   await until("it counts no more", async () => (await asked()) === 401);
+  await page.reload();
+  await shows("What was changed");
+  const said = await page.waitForSelector('section[aria-label="What was changed"] tbody');
+  const log = await said.evaluate((it) => it.innerText);
+  assert.match(log, /console\s+DELETE \/tokens\/.*\s+200/);
+  assert.match(log, /console\s+POST \/tokens\s.*20[01]/);
 });
 
 test("every page holds what assistive technology needs, and fits a phone", async () => {
   const pages = {
-    files: "#/files", file: `#/file/${(await named("cat.jpg")).id}`, film: `#/file/${(await named("clip.mp4")).id}`,
-    names: "#/names", policies: "#/policies", network: "#/network", tokens: "#/tokens",
+    files: "#/files",
+    file: `#/file/${(await named("cat.jpg")).id}`,
+    film: `#/file/${(await named("clip.mp4")).id}`,
+    names: "#/names",
+    policies: "#/policies",
+    network: "#/network",
+    tokens: "#/tokens",
   };
   for (const [name, fragment] of Object.entries(pages)) {
     await page.setViewport({ width: 1440, height: 900 });
@@ -473,16 +536,28 @@ test("every page holds what assistive technology needs, and fits a phone", async
 });
 
 async function settled() {
-  await waits(() => !/Loading…|Asking the nodes/.test(document.body.innerText)
-    && [...document.images].every((it) => it.complete || it.getBoundingClientRect().top > innerHeight)
-    && [...document.querySelectorAll("video")].every((it) => it.readyState >= 2));
+  await waits(
+    () =>
+      !/Loading…|Asking the nodes/.test(document.body.innerText) &&
+      [...document.images].every((it) => it.complete || it.getBoundingClientRect().top > innerHeight) &&
+      [...document.querySelectorAll("video")].every((it) => it.readyState >= 2),
+  );
 }
 
 /** Returns what axe finds in the page as it is now, but what it calls minor. */
 async function faultsOf() {
   await page.evaluate(await readFile(new URL("../node_modules/axe-core/axe.min.js", import.meta.url), "utf8"));
-  const found = await page.evaluate(() => window.axe.run().then(({ violations }) =>
-    violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes.map((it) => it.html).slice(0, 3).join(" ")}`)));
+  const found = await page.evaluate(() =>
+    window.axe.run().then(({ violations }) =>
+      violations.map(
+        ({ id, impact, nodes }) =>
+          `${impact} ${id}: ${nodes
+            .map((it) => it.html)
+            .slice(0, 3)
+            .join(" ")}`,
+      ),
+    ),
+  );
   return found.filter((it) => !it.startsWith("minor"));
 }
 
@@ -494,7 +569,7 @@ async function look(name) {
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       assert.ok(wide <= 0, `${name} is ${wide} px too wide at ${width}`);
       // The other two have the same colours, and the same boxes.
-      if ((scheme === "light") !== (width > 400)) continue;
+      if ((scheme === "light") !== width > 400) continue;
       assert.deepEqual(await faultsOf(), [], `${name}, ${scheme}, ${width}`);
     }
   }

@@ -10,7 +10,10 @@ import { drop } from "./drop.mjs";
 import { network, sample } from "./network.mjs";
 
 const OUT = fileURLToPath(new URL("../../docs/console/", import.meta.url));
-const SIZES = [[1440, 900], [360, 740]];
+const SIZES = [
+  [1440, 900],
+  [360, 740],
+];
 const SCHEMES = ["light", "dark"];
 const BYTES_MAX = 100_000;
 const POLICY = `[[link]]
@@ -25,7 +28,10 @@ ttl-image = 604800
 `;
 
 const net = await network();
-const browser = await puppeteer.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+const browser = await puppeteer.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox"],
+});
 try {
   await mkdir(OUT, { recursive: true });
   const page = await browser.newPage();
@@ -38,23 +44,43 @@ try {
   await shows("Nothing is stored yet.");
   await drop(page, [sample("site"), sample("clip.mp4"), sample("cat.jpg")]);
   await shows("3 of 3 stored");
-  const ask = (method, path, json) => page.evaluate(async (method, path, body, type) => {
-    const headers = { "x-evernear-console": "1", "content-type": type };
-    const answer = await fetch(path, { method, body, headers });
-    const said = await answer.json();
-    if (!said.ok) throw new Error(said.error.message);
-    return said.value;
-  }, method, path, typeof json === "string" ? json : json && JSON.stringify(json), typeof json === "string" ? "application/toml" : "application/json");
-  const [cat, clip, site] = await Promise.all(["cat.jpg", "clip.mp4", "site"].map((name) => ask("GET", `/files?name=${name}`).then(([it]) => it)));
+  const ask = (method, path, json) =>
+    page.evaluate(
+      async (method, path, body, type) => {
+        const headers = { "x-evernear-console": "1", "content-type": type };
+        const answer = await fetch(path, { method, body, headers });
+        const said = await answer.json();
+        if (!said.ok) throw new Error(said.error.message);
+        return said.value;
+      },
+      method,
+      path,
+      typeof json === "string" ? json : json && JSON.stringify(json),
+      typeof json === "string" ? "application/toml" : "application/json",
+    );
+  const [cat, clip, site] = await Promise.all(
+    ["cat.jpg", "clip.mp4", "site"].map((name) => ask("GET", `/files?name=${name}`).then(([it]) => it)),
+  );
   for (const name of ["eu-only", "eu-images"]) await ask("PUT", `/policies/${name}`, POLICY);
   await ask("PATCH", `/files/${clip.id}`, { expires: "+365d", sooner: true });
   await ask("PUT", "/names/picture-of-the-day", { file: clip.id });
   await ask("PUT", "/names/picture-of-the-day", { file: cat.id });
   await ask("PUT", "/names/studio", { file: site.id, seconds: 60 });
-  for (const token of [{ name: "laptop", scope: "write", quota: 50_000_000_000 }, { name: "ci", scope: "read", expires: "+90d", rate: 10 }]) {
+  for (const token of [
+    { name: "laptop", scope: "write", quota: 50_000_000_000 },
+    { name: "ci", scope: "read", expires: "+90d", rate: 10 },
+  ]) {
     await ask("POST", "/tokens", token);
   }
-  const pages = { files: "#/files", file: `#/file/${cat.id}`, film: `#/file/${clip.id}`, names: "#/names", policies: "#/policies/eu-only", network: "#/network", tokens: "#/tokens" };
+  const pages = {
+    files: "#/files",
+    file: `#/file/${cat.id}`,
+    film: `#/file/${clip.id}`,
+    names: "#/names",
+    policies: "#/policies/eu-only",
+    network: "#/network",
+    tokens: "#/tokens",
+  };
   for (const [name, fragment] of Object.entries(pages)) {
     await page.goto(base + fragment);
     await page.reload();
@@ -77,7 +103,12 @@ try {
 async function uploads(page) {
   const folder = await mkdtemp(join(tmpdir(), "console-shots-"));
   try {
-    const sizes = { "harbour.mov": 90_000_000, "interviews.zip": 60_000_000, "map.tif": 30_000_000, "archive.tar": 20_000_000 };
+    const sizes = {
+      "harbour.mov": 90_000_000,
+      "interviews.zip": 60_000_000,
+      "map.tif": 30_000_000,
+      "archive.tar": 20_000_000,
+    };
     const paths = [];
     for (const [name, size] of Object.entries(sizes)) {
       paths.push(join(folder, name));
@@ -86,9 +117,16 @@ async function uploads(page) {
     await page.setViewport({ width: 1440, height: 900 });
     const client = await page.createCDPSession();
     await client.send("Network.enable");
-    await client.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: 2_000_000 });
+    await client.send("Network.emulateNetworkConditions", {
+      offline: false,
+      latency: 0,
+      downloadThroughput: -1,
+      uploadThroughput: 2_000_000,
+    });
     await drop(page, [...paths, sample("site")]);
-    await page.waitForFunction(() => [...document.querySelectorAll("progress")].some((it) => it.value >= 3), { polling: 100 });
+    await page.waitForFunction(() => [...document.querySelectorAll("progress")].some((it) => it.value >= 3), {
+      polling: 100,
+    });
     await page.click('[aria-label="Pause: interviews.zip"]');
     await page.mouse.move(5, 5);
     await new Promise((resolve) => setTimeout(resolve, 2500));
@@ -100,8 +138,12 @@ async function uploads(page) {
 }
 
 function settled() {
-  return document.querySelector("main .card") !== null && !/Loading…|Asking the nodes/.test(document.body.innerText)
-    && [...document.images].every((it) => it.complete) && [...document.querySelectorAll("video")].every((it) => it.readyState >= 2);
+  return (
+    document.querySelector("main .card") !== null &&
+    !/Loading…|Asking the nodes/.test(document.body.innerText) &&
+    [...document.images].every((it) => it.complete) &&
+    [...document.querySelectorAll("video")].every((it) => it.readyState >= 2)
+  );
 }
 
 async function shoot(page, name) {
@@ -110,7 +152,9 @@ async function shoot(page, name) {
       await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
       await page.setViewport({ width, height });
       await new Promise((resolve) => setTimeout(resolve, 300));
-      const drawn = await sharp(await page.screenshot()).webp({ quality: 82, effort: 6 }).toBuffer();
+      const drawn = await sharp(await page.screenshot())
+        .webp({ quality: 82, effort: 6 })
+        .toBuffer();
       if (drawn.length > BYTES_MAX) throw new Error(`${name} has ${drawn.length} bytes; at most ${BYTES_MAX}`);
       await writeFile(`${OUT}${name}-${scheme}-${width}.webp`, drawn);
     }

@@ -16,14 +16,33 @@ const { either, seconds, fault } = await load("api.ts");
 const { path } = await load("parts/plot.tsx");
 
 test("bytes have three digits on both sides of a unit", () => {
-  const cases = [[0, "0 B"], [999, "999 B"], [1000, "1.00 kB"], [9_994, "9.99 kB"], [9_995, "10.0 kB"],
-    [99_949, "99.9 kB"], [99_950, "100 kB"], [999_499, "999 kB"], [999_500, "1.00 MB"], [1_551_771, "1.55 MB"],
-    [10 ** 18, "1000 PB"]];
+  const cases = [
+    [0, "0 B"],
+    [999, "999 B"],
+    [1000, "1.00 kB"],
+    [9_994, "9.99 kB"],
+    [9_995, "10.0 kB"],
+    [99_949, "99.9 kB"],
+    [99_950, "100 kB"],
+    [999_499, "999 kB"],
+    [999_500, "1.00 MB"],
+    [1_551_771, "1.55 MB"],
+    [10 ** 18, "1000 PB"],
+  ];
   for (const [count, text] of cases) assert.equal(shown.bytes(count), text);
 });
 
 test("durations have two units", () => {
-  const cases = [[0, "0 s"], [59.4, "59 s"], [60, "1 min"], [61, "1 min 1 s"], [3599, "59 min 59 s"], [3600, "1 h"], [7320, "2 h 2 min"], [200_000, "2 days"]];
+  const cases = [
+    [0, "0 s"],
+    [59.4, "59 s"],
+    [60, "1 min"],
+    [61, "1 min 1 s"],
+    [3599, "59 min 59 s"],
+    [3600, "1 h"],
+    [7320, "2 h 2 min"],
+    [200_000, "2 days"],
+  ];
   for (const [count, text] of cases) assert.equal(shown.duration(count), text);
 });
 
@@ -36,7 +55,8 @@ test("nothing in a name is hidden or turns the text around it", () => {
 });
 
 test("letters of all languages and emoji stay as they are", () => {
-  for (const name of ["Größe.jpg", "猫.png", "صورة.jpg", "👩‍🚀.png", "👩🏽‍🚀 ❤️‍🔥"]) assert.equal(shown.visible(name), name);
+  const names = ["Größe.jpg", "猫.png", "صورة.jpg", "👩‍🚀.png", "👩🏽‍🚀 ❤️‍🔥"];
+  for (const name of names) assert.equal(shown.visible(name), name);
 });
 
 test("a name in a snippet cannot leave its attribute", () => {
@@ -68,14 +88,21 @@ test("a chosen folder keeps the paths below it", () => {
   const file = (webkitRelativePath) => ({ webkitRelativePath, size: 1 });
   const { files, folders } = ofInput([file(""), file("album/a.jpg"), file("album/deep/er/b.jpg"), file("other/c")]);
   assert.equal(files.length, 1);
-  assert.deepEqual(folders.map((it) => [it.name, it.files.map(({ path }) => path)]),
-    [["album", ["a.jpg", "deep/er/b.jpg"]], ["other", ["c"]]]);
+  assert.deepEqual(
+    folders.map((it) => [it.name, it.files.map(({ path }) => path)]),
+    [
+      ["album", ["a.jpg", "deep/er/b.jpg"]],
+      ["other", ["c"]],
+    ],
+  );
 });
 
 test("a dropped folder is read to its end, however many entries a reader gives at a time", async () => {
   const leaf = (name) => ({ name, isFile: true, isDirectory: false, file: (give) => give({ name, size: 1 }) });
   const folder = (name, all) => ({
-    name, isFile: false, isDirectory: true,
+    name,
+    isFile: false,
+    isDirectory: true,
     createReader() {
       const left = [...all];
       return { readEntries: (give) => give(left.splice(0, 100)) };
@@ -85,7 +112,10 @@ test("a dropped folder is read to its end, however many entries a reader gives a
   const entries = [folder("album", [folder("deep", many), leaf("top")]), leaf("alone")];
   const items = entries.map((entry) => ({ kind: "file", webkitGetAsEntry: () => entry }));
   const { files, folders } = await ofDrop({ items, files: [] });
-  assert.deepEqual(files.map((it) => it.name), ["alone"]);
+  assert.deepEqual(
+    files.map((it) => it.name),
+    ["alone"],
+  );
   assert.equal(folders[0].files.length, 251);
   assert.ok(folders[0].files.some(({ path }) => path === "deep/249"));
 });
@@ -99,7 +129,14 @@ test("a fragment names a page, and one that names none the files", () => {
 });
 
 test("a server is believed how long to wait, within bounds", () => {
-  const cases = [[null, null], ["7", 7], ["0", 1], ["86400", 60], ["Wed, 21 Oct 2026 07:28:00 GMT", null], ["-1", null]];
+  const cases = [
+    [null, null],
+    ["7", 7],
+    ["0", 1],
+    ["86400", 60],
+    ["Wed, 21 Oct 2026 07:28:00 GMT", null],
+    ["-1", null],
+  ];
   for (const [field, wait] of cases) assert.equal(seconds(field), wait);
   assert.equal(fault(500, null, "5").retryAfter, null);
   assert.equal(fault(503, { error: { message: "nodes are away" } }, "5").retryAfter, 5);
@@ -108,7 +145,17 @@ test("a server is believed how long to wait, within bounds", () => {
 });
 
 test("a plot goes from left to right and its greatest value is at the top", () => {
-  assert.equal(path([{ at: 0, value: 0 }, { at: 10, value: 5 }, { at: 20, value: 10 }], 10), "M0.0 53.0L120.0 28.0L240.0 3.0");
+  assert.equal(
+    path(
+      [
+        { at: 0, value: 0 },
+        { at: 10, value: 5 },
+        { at: 20, value: 10 },
+      ],
+      10,
+    ),
+    "M0.0 53.0L120.0 28.0L240.0 3.0",
+  );
   assert.equal(path([{ at: 5, value: 0 }], 0), "M0.0 53.0");
 });
 

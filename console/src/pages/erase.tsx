@@ -17,9 +17,17 @@ export function Erase({ file, close, erased }: { file: StoredFile; close: () => 
       erased();
     });
   return (
-    <Confirm title={file.kind === "folder" ? "Erase this folder?" : "Erase this file?"} yes="Erase for ever" work={work}
-      act={erase} close={close}>
-      <p><Name of={file.name} />{file.kind === "folder" && " and all that is in it"}</p>
+    <Confirm
+      title={file.kind === "folder" ? "Erase this folder?" : "Erase this file?"}
+      yes="Erase for ever"
+      work={work}
+      act={erase}
+      close={close}
+    >
+      <p>
+        <Name of={file.name} />
+        {file.kind === "folder" && " and all that is in it"}
+      </p>
       <p class="dim">
         Nodes destroy its key, and its link answers 410 Gone. Nobody can bring it back. Copies that others made stay
         with them.

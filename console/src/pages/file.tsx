@@ -32,10 +32,18 @@ export function FilePage({ id }: { id: string }) {
   if (isErased) return <Gone file={file} />;
   const objects = file.kind === "folder" ? `, ${count(file.objects, "object")}` : "";
   return (
-    <Page title={file.name} line={<>
-      <a href={link("files")}>Files</a> · {bytes(file.size)}{objects} · stored <time dateTime={file.created}
-        title={minute(file.created)}>{day(file.created)}</time>
-    </>}>
+    <Page
+      title={file.name}
+      line={
+        <>
+          <a href={link("files")}>Files</a> · {bytes(file.size)}
+          {objects} · stored{" "}
+          <time dateTime={file.created} title={minute(file.created)}>
+            {day(file.created)}
+          </time>
+        </>
+      }
+    >
       <div class="split">
         <section class="card" aria-label="Preview and link">
           <Preview file={file} />
@@ -48,10 +56,20 @@ export function FilePage({ id }: { id: string }) {
             <Qr text={file.url} />
           </details>
           <p class="actions">
-            <a class="button" href={file.url} target="_blank" rel="noopener noreferrer">Open in a new tab</a>
+            <a class="button" href={file.url} target="_blank" rel="noopener noreferrer">
+              Open in a new tab
+            </a>
             {mayWrite() && <Purge file={file} />}
-            {mayWrite() && <a class="button" href={link("names", file.id)}>Point a name here…</a>}
-            {mayWrite() && <button type="button" class="danger" onClick={() => setErasing(true)}>Erase for ever…</button>}
+            {mayWrite() && (
+              <a class="button" href={link("names", file.id)}>
+                Point a name here…
+              </a>
+            )}
+            {mayWrite() && (
+              <button type="button" class="danger" onClick={() => setErasing(true)}>
+                Erase for ever…
+              </button>
+            )}
           </p>
         </section>
         <div class="stack">
@@ -61,7 +79,9 @@ export function FilePage({ id }: { id: string }) {
           <Facts file={file} />
         </div>
       </div>
-      {isErasing && <Erase file={file} close={() => setErasing(false)} erased={() => (setErasing(false), setErased(true))} />}
+      {isErasing && (
+        <Erase file={file} close={() => setErasing(false)} erased={() => (setErasing(false), setErased(true))} />
+      )}
     </Page>
   );
 }
@@ -88,8 +108,11 @@ function Purge({ file }: { file: StoredFile }) {
       <button type="button" disabled={work.isBusy || !!work.fault?.isUnknownRoute} onClick={purge}>
         {work.isBusy ? "Purging…" : "Purge caches"}
       </button>
-      {work.fault?.isUnknownRoute ? <small class="dim">Purging is not offered by this server.</small>
-        : <FaultBox fault={work.fault} />}
+      {work.fault?.isUnknownRoute ? (
+        <small class="dim">Purging is not offered by this server.</small>
+      ) : (
+        <FaultBox fault={work.fault} />
+      )}
     </>
   );
 }
@@ -113,15 +136,28 @@ function Reading({ file, set }: { file: StoredFile; set: Set }) {
     <section class="card" aria-label="Who may read">
       <h2>Who may read</h2>
       <p>
-        {isOpen ? "Everybody who has the link; they may keep it for ever."
-          : <>Whom the policy <a href={link("policies", file.policy)}>{visible(file.policy)}</a> lets, of those who have the link.</>}
+        {isOpen ? (
+          "Everybody who has the link; they may keep it for ever."
+        ) : (
+          <>
+            Whom the policy <a href={link("policies", file.policy)}>{visible(file.policy)}</a> lets, of those who have
+            the link.
+          </>
+        )}
       </p>
       {mayWrite() && (
-        <form class="inline" onSubmit={(event) => (event.preventDefault(), void work.run(() => change(file, set, { policy })))}>
+        <form
+          class="inline"
+          onSubmit={(event) => (event.preventDefault(), void work.run(() => change(file, set, { policy })))}
+        >
           <Field label="Policy">
             {(ids) => (
               <select {...ids} value={policy} onChange={(event) => setPolicy(event.currentTarget.value)}>
-                {names.map((name) => <option key={name} value={name}>{visible(name)}</option>)}
+                {names.map((name) => (
+                  <option key={name} value={name}>
+                    {visible(name)}
+                  </option>
+                ))}
               </select>
             )}
           </Field>
@@ -139,22 +175,36 @@ function Lease({ file, set }: { file: StoredFile; set: Set }) {
   const [sooner, setSooner] = useState(false);
   const submit = async (event: Event) => {
     event.preventDefault();
-    if (await work.run(() => change(file, set, { expires: expires.trim(), sooner }))) (setExpires(""), setSooner(false));
+    if (await work.run(() => change(file, set, { expires: expires.trim(), sooner })))
+      (setExpires(""), setSooner(false));
   };
   return (
     <section class="card" aria-label="How long">
       <h2>How long</h2>
       <p>
-        {file.expires ? <>Until <time dateTime={file.expires}>{minute(file.expires)}</time>; then it is erased.</>
-          : "Until somebody erases it."}
+        {file.expires ? (
+          <>
+            Until <time dateTime={file.expires}>{minute(file.expires)}</time>; then it is erased.
+          </>
+        ) : (
+          "Until somebody erases it."
+        )}
         {file.keep_until && <> Nobody can erase it before {minute(file.keep_until)}.</>}
       </p>
       {mayWrite() && (
         <form onSubmit={(event) => void submit(event)}>
           <div class="inline">
             <Field label="New end" help="2027-01-31, +30d or never">
-              {(ids) => <input {...ids} required value={expires} autocomplete="off" placeholder="+365d"
-                onInput={(event) => setExpires(event.currentTarget.value)} />}
+              {(ids) => (
+                <input
+                  {...ids}
+                  required
+                  value={expires}
+                  autocomplete="off"
+                  placeholder="+365d"
+                  onInput={(event) => setExpires(event.currentTarget.value)}
+                />
+              )}
             </Field>
             <button disabled={work.isBusy}>{work.isBusy ? "Renewing…" : "Renew"}</button>
           </div>
@@ -181,7 +231,14 @@ function Facts({ file }: { file: StoredFile }) {
   return (
     <section class="card" aria-label="Details">
       <h2>Details</h2>
-      <dl>{rows.map(([term, value]) => <div key={term}><dt>{term}</dt><dd>{visible(value)}</dd></div>)}</dl>
+      <dl>
+        {rows.map(([term, value]) => (
+          <div key={term}>
+            <dt>{term}</dt>
+            <dd>{visible(value)}</dd>
+          </div>
+        ))}
+      </dl>
     </section>
   );
 }

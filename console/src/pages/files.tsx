@@ -31,8 +31,14 @@ export function FilesPage() {
       <Queue />
       <section class="card" aria-label="Stored files">
         <header class="bar-head">
-          <input type="search" aria-label="Search by name" placeholder="Search by name" value={typed} maxLength={120}
-            onInput={(event) => setTyped(event.currentTarget.value)} />
+          <input
+            type="search"
+            aria-label="Search by name"
+            placeholder="Search by name"
+            value={typed}
+            maxLength={120}
+            onInput={(event) => setTyped(event.currentTarget.value)}
+          />
           <span class="dim" role="status">
             {list.count !== undefined && count(list.count, typed ? "match" : "file").replace("matchs", "matches")}
           </span>
@@ -42,14 +48,15 @@ export function FilesPage() {
         {list.files?.length === 0 && <Empty>{typed ? "No name has this in it." : "Nothing is stored yet."}</Empty>}
         {!list.files && !list.fault && <Loading />}
         {list.next && (
-          <p class="actions"><button type="button" disabled={list.isLoading} onClick={list.more}>
-            {list.isLoading ? "Loading…" : "More"}
-          </button></p>
+          <p class="actions">
+            <button type="button" disabled={list.isLoading} onClick={list.more}>
+              {list.isLoading ? "Loading…" : "More"}
+            </button>
+          </p>
         )}
       </section>
       {erasing && (
-        <Erase file={erasing} close={() => setErasing(null)}
-          erased={() => (list.drop(erasing.id), setErasing(null))} />
+        <Erase file={erasing} close={() => setErasing(null)} erased={() => (list.drop(erasing.id), setErasing(null))} />
       )}
     </Page>
   );
@@ -74,10 +81,27 @@ function Table({ files, erase }: { files: StoredFile[]; erase: (file: StoredFile
   return (
     <table class="files">
       <thead>
-        <tr><th scope="col">Name</th><th scope="col" class="wide">Policy</th><th scope="col" class="wide">Stored</th>
-          <th scope="col" class="number">Size</th><th scope="col"><span class="offscreen">Link</span></th></tr>
+        <tr>
+          <th scope="col">Name</th>
+          <th scope="col" class="wide">
+            Policy
+          </th>
+          <th scope="col" class="wide">
+            Stored
+          </th>
+          <th scope="col" class="number">
+            Size
+          </th>
+          <th scope="col">
+            <span class="offscreen">Link</span>
+          </th>
+        </tr>
       </thead>
-      <tbody ref={body} onKeyDown={key}>{files.map((file) => <Row key={file.id} file={file} />)}</tbody>
+      <tbody ref={body} onKeyDown={key}>
+        {files.map((file) => (
+          <Row key={file.id} file={file} />
+        ))}
+      </tbody>
     </table>
   );
 }
@@ -88,14 +112,25 @@ function Row({ file }: { file: StoredFile }) {
       <th scope="row">
         <a class="file" href={link("file", file.id)} aria-keyshortcuts="Delete">
           <Thumbnail file={file} />
-          <span><Name of={file.name} />{file.kind === "folder" && "/"}</span>
+          <span>
+            <Name of={file.name} />
+            {file.kind === "folder" && "/"}
+          </span>
         </a>
       </th>
-      <td class="wide"><span class="chip">{visible(file.policy)}</span></td>
-      <td class="wide"><time dateTime={file.created} title={minute(file.created)}>{day(file.created)}</time>
-        {file.expires && <span class="dim">, until {day(file.expires)}</span>}</td>
+      <td class="wide">
+        <span class="chip">{visible(file.policy)}</span>
+      </td>
+      <td class="wide">
+        <time dateTime={file.created} title={minute(file.created)}>
+          {day(file.created)}
+        </time>
+        {file.expires && <span class="dim">, until {day(file.expires)}</span>}
+      </td>
       <td class="number">{bytes(file.size)}</td>
-      <td class="number"><CopyButton text={file.url} what={`link to ${visible(file.name)}`} more=" link" /></td>
+      <td class="number">
+        <CopyButton text={file.url} what={`link to ${visible(file.name)}`} more=" link" />
+      </td>
     </tr>
   );
 }
@@ -103,10 +138,24 @@ function Row({ file }: { file: StoredFile }) {
 function Thumbnail({ file }: { file: StoredFile }) {
   const [isBroken, setBroken] = useState(false);
   const kind = kindOf(file.type, file.kind === "folder");
-  if (kind !== "image" || file.size > THUMBNAIL_BYTES_MAX || isBroken) return <span class="thumb"><Icon name={kind} /></span>;
+  if (kind !== "image" || file.size > THUMBNAIL_BYTES_MAX || isBroken)
+    return (
+      <span class="thumb">
+        <Icon name={kind} />
+      </span>
+    );
   return (
-    <img class="thumb" src={file.url} alt="" loading="lazy" decoding="async" width={44} height={34}
-      referrerpolicy="no-referrer" onError={() => setBroken(true)} />
+    <img
+      class="thumb"
+      src={file.url}
+      alt=""
+      loading="lazy"
+      decoding="async"
+      width={44}
+      height={34}
+      referrerpolicy="no-referrer"
+      onError={() => setBroken(true)}
+    />
   );
 }
 
@@ -139,7 +188,11 @@ function useList(name: string) {
       const { value, count, next } = await call<StoredFile[]>(`/files?${ask}`, { signal: control.signal });
       if (control.signal.aborted) return;
       setState((was) => ({
-        files: cursor ? [...(was.files ?? []), ...value] : value, count, next, fault: null, isLoading: false,
+        files: cursor ? [...(was.files ?? []), ...value] : value,
+        count,
+        next,
+        fault: null,
+        isLoading: false,
       }));
     } catch (error) {
       if (!control.signal.aborted) setState((was) => ({ ...was, fault: asFault(error), isLoading: false }));
@@ -153,8 +206,11 @@ function useList(name: string) {
     ...state,
     reload: () => void load(null),
     more: () => void load(state.next ?? null),
-    drop: (id: string) => setState((was) => ({
-      ...was, files: was.files?.filter((it) => it.id !== id) ?? [], count: was.count && was.count - 1,
-    })),
+    drop: (id: string) =>
+      setState((was) => ({
+        ...was,
+        files: was.files?.filter((it) => it.id !== id) ?? [],
+        count: was.count && was.count - 1,
+      })),
   };
 }

@@ -28,8 +28,15 @@ interface Health {
 }
 
 const TONES: Record<string, string> = {
-  whole: "good", healthy: "good", moving: "warn", degraded: "warn", unreachable: "warn",
-  "in danger": "bad", lost: "bad", missing: "bad", damaged: "bad",
+  whole: "good",
+  healthy: "good",
+  moving: "warn",
+  degraded: "warn",
+  unreachable: "warn",
+  "in danger": "bad",
+  lost: "bad",
+  missing: "bad",
+  damaged: "bad",
 };
 
 export function HealthCard({ id }: { id: string }) {
@@ -39,14 +46,25 @@ export function HealthCard({ id }: { id: string }) {
       <header class="bar-head">
         <h2>Where it lies</h2>
         {health && <span class={TONES[health.state] ?? "dim"}>{summary(health)}</span>}
-        {health && <button type="button" class="plain" disabled={isLoading} onClick={reload}>Ask again</button>}
+        {health && (
+          <button type="button" class="plain" disabled={isLoading} onClick={reload}>
+            Ask again
+          </button>
+        )}
       </header>
       {fault?.isUnknownRoute ? <NotOffered what="The health of a file" /> : <FaultBox fault={fault} again={reload} />}
-      {!health && !fault && <p class="dim" role="status">Asking the nodes…</p>}
+      {!health && !fault && (
+        <p class="dim" role="status">
+          Asking the nodes…
+        </p>
+      )}
       {health && <Shards health={health} />}
       {health?.repair && <p class="warn">A repair is wanted ({visible(health.repair)}); it is made by itself.</p>}
       {health && (health.objects ?? 1) > 1 && (
-        <p class="dim">Of {count(health.objects ?? 1, "object")} in the folder, {health.checked} were asked about; this one may lose the fewest.</p>
+        <p class="dim">
+          Of {count(health.objects ?? 1, "object")} in the folder, {health.checked} were asked about; this one may lose
+          the fewest.
+        </p>
       )}
       {health?.checkedAt && <p class="dim">Asked {minute(health.checkedAt)}.</p>}
     </section>
@@ -75,7 +93,10 @@ function Shards({ health: { columns, data } }: { health: Health }) {
                 <b>{it.column}</b>
                 <span>
                   {it.node ? visible(it.node) : "nowhere"}
-                  <small>{kind(it.column, data)}{it.state}</small>
+                  <small>
+                    {kind(it.column, data)}
+                    {it.state}
+                  </small>
                 </span>
               </li>
             ))}

@@ -44,7 +44,11 @@ export function NamesPage({ target }: { target: string }) {
   const isMissing = fault !== null && (fault.isUnknownRoute || fault.status === 400);
   return (
     <Page title="Names" line="A name's link stays. What it leads to, you change at any time.">
-      {isMissing ? <NotOffered what="The list of stable names"><code>evernear name ls</code> shows it.</NotOffered> : (
+      {isMissing ? (
+        <NotOffered what="The list of stable names">
+          <code>evernear name ls</code> shows it.
+        </NotOffered>
+      ) : (
         <>
           {mayWrite() && <Point key={pointing} name={pointing} target={target} done={reload} />}
           <FaultBox fault={fault} again={reload} />
@@ -52,30 +56,51 @@ export function NamesPage({ target }: { target: string }) {
           {names?.length === 0 && <Empty>There is no name yet. Point one to a file.</Empty>}
           <div class="stack">
             {names?.map((it) => (
-              <One key={it.name} name={it} point={() => setPointing(it.name)} remove={() => setRemoving(it)} done={reload} />
+              <One
+                key={it.name}
+                name={it}
+                point={() => setPointing(it.name)}
+                remove={() => setRemoving(it)}
+                done={reload}
+              />
             ))}
           </div>
         </>
       )}
-      {removing && <Remove name={removing} close={() => setRemoving(null)}
-        done={() => (setRemoving(null), reload())} />}
+      {removing && (
+        <Remove name={removing} close={() => setRemoving(null)} done={() => (setRemoving(null), reload())} />
+      )}
     </Page>
   );
 }
 
-function One({ name, point, remove, done }: {
-  name: StableName; point: () => void; remove: () => void; done: () => void;
+function One({
+  name,
+  point,
+  remove,
+  done,
+}: {
+  name: StableName;
+  point: () => void;
+  remove: () => void;
+  done: () => void;
 }) {
   return (
     <section class="card" aria-label={visible(name.name)}>
       <header class="bar-head">
-        <h2><Name of={name.name} /></h2>
+        <h2>
+          <Name of={name.name} />
+        </h2>
         {name.state && <span class={name.state === "ended" ? "chip bad" : "chip"}>{visible(name.state)}</span>}
         {mayWrite() && (
           <span class="actions">
             <Renew name={name.name} done={done} />
-            <button type="button" aria-label={`Point ${visible(name.name)} to another file`} onClick={point}>Point…</button>
-            <button type="button" class="danger" aria-label={`Remove ${visible(name.name)}`} onClick={remove}>Remove…</button>
+            <button type="button" aria-label={`Point ${visible(name.name)} to another file`} onClick={point}>
+              Point…
+            </button>
+            <button type="button" class="danger" aria-label={`Remove ${visible(name.name)}`} onClick={remove}>
+              Remove…
+            </button>
           </span>
         )}
       </header>
@@ -90,7 +115,14 @@ function One({ name, point, remove, done }: {
           <summary>History</summary>
           <ol class="history">
             {name.history.map((it, index) => (
-              <li key={index}>{it.at && <time dateTime={it.at} class="dim">{minute(it.at)}</time>} <To target={it} /></li>
+              <li key={index}>
+                {it.at && (
+                  <time dateTime={it.at} class="dim">
+                    {minute(it.at)}
+                  </time>
+                )}{" "}
+                <To target={it} />
+              </li>
             ))}
           </ol>
         </details>
@@ -102,7 +134,13 @@ function One({ name, point, remove, done }: {
 function To({ target }: { target: Target | null }) {
   if (!target) return <span>nothing</span>;
   const { id, label, path } = target;
-  const words = path ? <Name of={path} /> : label ? <code>{brief(visible(label))}</code> : <span>what is not listed here</span>;
+  const words = path ? (
+    <Name of={path} />
+  ) : label ? (
+    <code>{brief(visible(label))}</code>
+  ) : (
+    <span>what is not listed here</span>
+  );
   return id ? <a href={link("file", id)}>{words}</a> : words;
 }
 
@@ -152,7 +190,9 @@ function Point({ name, target, done }: { name: string; target: string; done: () 
       <h2>Point a name</h2>
       <div class="fields">
         <Field label="Name" help="A new one is made; it is for you, not in the link.">
-          {(ids) => <input {...ids} {...text("name")} required autocomplete="off" autofocus={name !== "" || target !== ""} />}
+          {(ids) => (
+            <input {...ids} {...text("name")} required autocomplete="off" autofocus={name !== "" || target !== ""} />
+          )}
         </Field>
         <Field label="To" help="A link, a label, or the id of a file.">
           {(ids) => <input {...ids} {...text("to")} required autocomplete="off" spellcheck={false} />}
@@ -161,11 +201,24 @@ function Point({ name, target, done }: { name: string; target: string; done: () 
           {(ids) => <input {...ids} {...text("freshUntil")} autocomplete="off" placeholder="as usual" />}
         </Field>
         <Field label="Kept by viewers, seconds" help="A change shows after at most so long.">
-          {(ids) => <input {...ids} {...text("seconds")} inputMode="numeric" pattern="[0-9]*" autocomplete="off" placeholder="as usual" />}
+          {(ids) => (
+            <input
+              {...ids}
+              {...text("seconds")}
+              inputMode="numeric"
+              pattern="[0-9]*"
+              autocomplete="off"
+              placeholder="as usual"
+            />
+          )}
         </Field>
       </div>
       <FaultBox fault={work.fault} />
-      <p class="actions"><button class="main" disabled={work.isBusy}>{work.isBusy ? "Pointing…" : "Point"}</button></p>
+      <p class="actions">
+        <button class="main" disabled={work.isBusy}>
+          {work.isBusy ? "Pointing…" : "Point"}
+        </button>
+      </p>
     </form>
   );
 }
@@ -180,7 +233,9 @@ function Remove({ name, close, done }: { name: StableName; close: () => void; do
   const act = () => void work.run(async () => (await call(path(name.name), { method: "DELETE" }), done()));
   return (
     <Confirm title="Remove this name?" yes="Remove for ever" work={work} act={act} close={close}>
-      <p><Name of={name.name} /></p>
+      <p>
+        <Name of={name.name} />
+      </p>
       <p class="dim">Its link leads nowhere from then on, and never again. The files stay.</p>
     </Confirm>
   );

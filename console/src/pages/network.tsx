@@ -61,7 +61,11 @@ export function NetworkPage() {
   const up = value?.nodes.filter((it) => it.state === "up").length ?? 0;
   return (
     <Page title="Network" line={value && `${count(value.nodes.length, "node")}, ${up} of them up`}>
-      {isMissing ? <NotOffered what="The list of nodes"><code>evernear node ls</code> shows it.</NotOffered> : (
+      {isMissing ? (
+        <NotOffered what="The list of nodes">
+          <code>evernear node ls</code> shows it.
+        </NotOffered>
+      ) : (
         <>
           <FaultBox fault={fault} again={reload} />
           {!value && !fault && <Loading />}
@@ -90,7 +94,14 @@ function total({ edges, repair }: Network, at: number): Total {
     const told = (edges ?? []).map((it) => it[field]).filter((it): it is number => typeof it === "number");
     return told.length > 0 ? told.reduce((all, it) => all + it, 0) : null;
   };
-  return { at, backlog: repair?.backlogBytes ?? null, requests: sum("requests"), bytes: sum("bytes"), hits: sum("hits"), misses: sum("misses") };
+  return {
+    at,
+    backlog: repair?.backlogBytes ?? null,
+    requests: sum("requests"),
+    bytes: sum("bytes"),
+    hits: sum("hits"),
+    misses: sum("misses"),
+  };
 }
 
 function Traffic({ network }: { network: Network }) {
@@ -106,13 +117,23 @@ function Traffic({ network }: { network: Network }) {
   return (
     <section class="grid" aria-label="Since this page was opened">
       {last.backlog !== null && (
-        <Plot title="Waits for repair" shown={bytes} samples={totals.map(({ at, backlog }) => ({ at, value: backlog ?? 0 }))} />
+        <Plot
+          title="Waits for repair"
+          shown={bytes}
+          samples={totals.map(({ at, backlog }) => ({ at, value: backlog ?? 0 }))}
+        />
       )}
-      {last.requests !== null && <Plot title="Requests a second" samples={rates(totals, "requests")} shown={(it) => it.toFixed(1)} />}
+      {last.requests !== null && (
+        <Plot title="Requests a second" samples={rates(totals, "requests")} shown={(it) => it.toFixed(1)} />
+      )}
       {last.bytes !== null && <Plot title="Served" samples={rates(totals, "bytes")} shown={(it) => `${bytes(it)}/s`} />}
       {ratio(last.hits, last.misses) !== null && (
-        <Plot title="Hit ratio, since the edges began" max={100} shown={(it) => `${it.toFixed(1)} %`}
-          samples={totals.map(({ at, hits, misses }) => ({ at, value: ratio(hits, misses) ?? 0 }))} />
+        <Plot
+          title="Hit ratio, since the edges began"
+          max={100}
+          shown={(it) => `${it.toFixed(1)} %`}
+          samples={totals.map(({ at, hits, misses }) => ({ at, value: ratio(hits, misses) ?? 0 }))}
+        />
       )}
     </section>
   );
@@ -134,16 +155,24 @@ function Repair({ repair }: { repair: Repairs }) {
     <section class="card" aria-label="Repair">
       <h2>Repair</h2>
       <p class={busy ? "warn" : "good"}>
-        {busy === 0 ? "Nothing waits for repair."
+        {busy === 0
+          ? "Nothing waits for repair."
           : `${count(busy, "object")} ${busy === 1 ? "waits" : "wait"} or ${busy === 1 ? "is" : "are"} under repair.`}
         {!!backlogBytes && ` ${bytes(backlogBytes)} of shards are to be made.`}
       </p>
       {!!givenUp && <p class="bad">{count(givenUp, "object")} could not be repaired.</p>}
       {!!obstacles?.length && (
-        <ul class="dim">{obstacles.map(([why, objects]) => <li key={why}>{count(objects, "object")}: {visible(why)}</li>)}</ul>
+        <ul class="dim">
+          {obstacles.map(([why, objects]) => (
+            <li key={why}>
+              {count(objects, "object")}: {visible(why)}
+            </li>
+          ))}
+        </ul>
       )}
       <p class="dim">
-        {scrubbedSince ? `Every shard was read and verified since ${minute(scrubbedSince)}.`
+        {scrubbedSince
+          ? `Every shard was read and verified since ${minute(scrubbedSince)}.`
           : "Not every shard was read and verified yet, or an origin is down."}
       </p>
     </section>
@@ -152,15 +181,30 @@ function Repair({ repair }: { repair: Repairs }) {
 
 function Nodes({ nodes }: { nodes: Node[] }) {
   if (nodes.length === 0) return <Empty>The server knows no node.</Empty>;
-  const byPlace = [...nodes].sort((a, b) => (a.place ?? "").localeCompare(b.place ?? "") || a.name.localeCompare(b.name));
+  const byPlace = [...nodes].sort(
+    (a, b) => (a.place ?? "").localeCompare(b.place ?? "") || a.name.localeCompare(b.name),
+  );
   return (
     <section class="card" aria-label="Nodes">
       <table>
         <thead>
-          <tr><th scope="col">Node</th><th scope="col">Place</th><th scope="col" class="wide">Filled</th>
-            <th scope="col" class="number wide">Load</th>            <th scope="col">State</th></tr>
+          <tr>
+            <th scope="col">Node</th>
+            <th scope="col">Place</th>
+            <th scope="col" class="wide">
+              Filled
+            </th>
+            <th scope="col" class="number wide">
+              Load
+            </th>{" "}
+            <th scope="col">State</th>
+          </tr>
         </thead>
-        <tbody>{byPlace.map((node) => <Row key={`${node.kind} ${node.name}`} node={node} />)}</tbody>
+        <tbody>
+          {byPlace.map((node) => (
+            <Row key={`${node.kind} ${node.name}`} node={node} />
+          ))}
+        </tbody>
       </table>
     </section>
   );
@@ -171,11 +215,19 @@ function Row({ node }: { node: Node }) {
   return (
     <tr>
       <th scope="row">
-        <span>{visible(name)} <span class="chip">{visible(kind)}</span></span>
+        <span>
+          {visible(name)} <span class="chip">{visible(kind)}</span>
+        </span>
         {address && <small class="dim">{visible(address)}</small>}
       </th>
-      <td>{place ? placed(place) : "–"}{operator && <small class="dim">{visible(operator)}</small>}</td>
-      <td class="wide"><Filled node={node} />{shards != null && <small class="dim">{count(shards, "shard")}</small>}</td>
+      <td>
+        {place ? placed(place) : "–"}
+        {operator && <small class="dim">{visible(operator)}</small>}
+      </td>
+      <td class="wide">
+        <Filled node={node} />
+        {shards != null && <small class="dim">{count(shards, "shard")}</small>}
+      </td>
       <td class="number wide">{load != null ? `${load} %` : "–"}</td>
       <td>
         <span class={TONES[state ?? ""] ?? "dim"}>{state ? visible(state) : "not known"}</span>
@@ -187,11 +239,14 @@ function Row({ node }: { node: Node }) {
 
 function Filled({ node: { name, bytesUsed, bytesFree } }: { node: Node }) {
   if (bytesUsed == null && bytesFree == null) return <>–</>;
-  if (bytesUsed == null || bytesFree == null) return <>{bytesUsed == null ? `${bytes(bytesFree ?? 0)} free` : bytes(bytesUsed)}</>;
+  if (bytesUsed == null || bytesFree == null)
+    return <>{bytesUsed == null ? `${bytes(bytesFree ?? 0)} free` : bytes(bytesUsed)}</>;
   return (
     <>
       <meter min={0} max={bytesUsed + bytesFree} value={bytesUsed} aria-label={`${visible(name)}: space used`} />
-      <small class="dim">{bytes(bytesUsed)} of {bytes(bytesUsed + bytesFree)}</small>
+      <small class="dim">
+        {bytes(bytesUsed)} of {bytes(bytesUsed + bytesFree)}
+      </small>
     </>
   );
 }

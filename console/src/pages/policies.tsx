@@ -59,7 +59,11 @@ export function PoliciesPage() {
   const isMissing = fault !== null && (fault.isUnknownRoute || fault.status === 400);
   return (
     <Page title="Policies" line="A policy decides who may have a file, and for how long. Files name theirs.">
-      {isMissing ? <NotOffered what="The list of policies"><code>evernear policy publish</code> publishes one.</NotOffered> : (
+      {isMissing ? (
+        <NotOffered what="The list of policies">
+          <code>evernear policy publish</code> publishes one.
+        </NotOffered>
+      ) : (
         <div class="split even">
           <section class="card" aria-label="Published">
             <h2>Published</h2>
@@ -78,12 +82,22 @@ export function PoliciesPage() {
 function List({ all, here }: { all: Policy[]; here: string }) {
   return (
     <table>
-      <thead><tr><th scope="col">Name</th><th scope="col" class="number wide">Version</th><th scope="col">Ends</th></tr></thead>
+      <thead>
+        <tr>
+          <th scope="col">Name</th>
+          <th scope="col" class="number wide">
+            Version
+          </th>
+          <th scope="col">Ends</th>
+        </tr>
+      </thead>
       <tbody>
         {all.map(({ name, version, freshUntil, state }) => (
           <tr key={name}>
             <th scope="row">
-              <a href={link("policies", name)} {...(name === here ? { "aria-current": "true" as const } : {})}>{visible(name)}</a>
+              <a href={link("policies", name)} {...(name === here ? { "aria-current": "true" as const } : {})}>
+                {visible(name)}
+              </a>
               {state && <span class={BAD.includes(state) ? "chip bad" : "chip"}>{visible(state)}</span>}
             </th>
             <td class="number wide">{version ?? "–"}</td>
@@ -107,7 +121,8 @@ function Editor({ name, published }: { name: string; published: () => void }) {
     if (!name) return;
     call<{ source: string }>(`${path(name)}/source`).then(
       ({ value }) => (setText(value.source), setSource("there")),
-      (error) => (setSource("not kept"), asFault(error).isUnknownRoute || setFault(asFault(error))));
+      (error) => (setSource("not kept"), asFault(error).isUnknownRoute || setFault(asFault(error))),
+    );
   }, [name]);
   const ask = () =>
     check.run(async () => {
@@ -116,41 +131,78 @@ function Editor({ name, published }: { name: string; published: () => void }) {
     });
   const send = () =>
     publish.run(async () => {
-      const { value } = await call<Policy>(path(title.trim()), { method: "PUT", text });
+      await call<Policy>(path(title.trim()), { method: "PUT", text });
       setAsking(false);
-      say(`Published ${visible(title.trim())}${value.version ? `, version ${value.version}` : ""}. Edges take it up within seconds.`);
+      say(`Published: ${visible(title.trim())}. Edges take it up within seconds.`);
       published();
     });
   return (
     <section class="card" aria-label="Editor">
       <h2>{name ? visible(name) : "A new policy"}</h2>
-      {source === "not kept" && <p class="dim">The server does not keep the text of this policy. What you write here replaces it.</p>}
+      {source === "not kept" && (
+        <p class="dim">The server does not keep the text of this policy. What you write here replaces it.</p>
+      )}
       <FaultBox fault={fault} />
       <Field label="Name" help="Files name it: letters, digits and dashes.">
-        {(ids) => <input {...ids} value={title} readOnly={name !== ""} autocomplete="off" spellcheck={false}
-          onInput={(event) => setTitle(event.currentTarget.value)} />}
+        {(ids) => (
+          <input
+            {...ids}
+            value={title}
+            readOnly={name !== ""}
+            autocomplete="off"
+            spellcheck={false}
+            onInput={(event) => setTitle(event.currentTarget.value)}
+          />
+        )}
       </Field>
       <Field label="Policy file" help="TOML; docs/policy.md has the keys of each ready-made link.">
-        {(ids) => <textarea {...ids} class="code" rows={14} spellcheck={false} value={text} disabled={source === "loading"}
-          readOnly={!mayWrite()} onInput={(event) => (setText(event.currentTarget.value), setChecked(null))} />}
+        {(ids) => (
+          <textarea
+            {...ids}
+            class="code"
+            rows={14}
+            spellcheck={false}
+            value={text}
+            disabled={source === "loading"}
+            readOnly={!mayWrite()}
+            onInput={(event) => (setText(event.currentTarget.value), setChecked(null))}
+          />
+        )}
       </Field>
       <div aria-live="polite">{checked && <Verdict checked={checked} />}</div>
-      {check.fault?.isUnknownRoute
-        ? <NotOffered what="Checking a policy"><code>evernear policy check</code> does it.</NotOffered>
-        : <FaultBox fault={check.fault} />}
+      {check.fault?.isUnknownRoute ? (
+        <NotOffered what="Checking a policy">
+          <code>evernear policy check</code> does it.
+        </NotOffered>
+      ) : (
+        <FaultBox fault={check.fault} />
+      )}
       {mayWrite() && (
         <p class="actions">
-          <button type="button" disabled={check.isBusy} onClick={() => void ask()}>{check.isBusy ? "Checking…" : "Check"}</button>
-          <button type="button" class="main" disabled={!title.trim() || !text.trim()} onClick={() => setAsking(true)}>Publish…</button>
-          {name && <a class="button" href={link("policies")}>A new one</a>}
+          <button type="button" disabled={check.isBusy} onClick={() => void ask()}>
+            {check.isBusy ? "Checking…" : "Check"}
+          </button>
+          <button type="button" class="main" disabled={!title.trim() || !text.trim()} onClick={() => setAsking(true)}>
+            Publish…
+          </button>
+          {name && (
+            <a class="button" href={link("policies")}>
+              A new one
+            </a>
+          )}
         </p>
       )}
       {isAsking && (
         <Dialog title={`Publish ${visible(title.trim())}?`} close={() => setAsking(false)}>
-          <p>It counts at every edge within seconds, for all files that name it. A policy that does not pass the check is refused.</p>
+          <p>
+            It counts at every edge within seconds, for all files that name it. A policy that does not pass the check is
+            refused.
+          </p>
           <FaultBox fault={publish.fault} />
           <p class="actions end">
-            <button type="button" autofocus onClick={() => setAsking(false)}>Not yet</button>
+            <button type="button" autofocus onClick={() => setAsking(false)}>
+              Not yet
+            </button>
             <button type="button" class="main" disabled={publish.isBusy} onClick={() => void send()}>
               {publish.isBusy ? "Publishing…" : "Publish"}
             </button>
@@ -167,7 +219,10 @@ function Verdict({ checked: { ok, problems, links } }: { checked: Checked }) {
       {ok && problems.length === 0 && <p class="good">Checked: no fault.</p>}
       <ul class="problems">
         {problems.map(({ line, message }, index) => (
-          <li key={index} class={ok ? "warn" : "bad"}>{line != null && <b>line {line}: </b>}{visible(message)}</li>
+          <li key={index} class={ok ? "warn" : "bad"}>
+            {line != null && <b>line {line}: </b>}
+            {visible(message)}
+          </li>
         ))}
       </ul>
       <ul class="dim">

@@ -16,17 +16,37 @@ export function Preview({ file }: { file: StoredFile }) {
   const [isBroken, setBroken] = useState(false);
   const kind = kindOf(file.type, file.kind === "folder");
   const name = visible(file.name);
-  if (isBroken) return <Instead kind={kind} words="It cannot be shown here: this browser does not know its format, its policy refuses it, or no edge is up." />;
+  if (isBroken)
+    return (
+      <Instead
+        kind={kind}
+        words="It cannot be shown here: this browser does not know its format, its policy refuses it, or no edge is up."
+      />
+    );
   const shared = { src: file.url, onError: () => setBroken(true) };
   switch (kind) {
     case "image":
       if (isWanted) return <img class="preview" {...shared} alt={name} referrerpolicy="no-referrer" />;
       return <Instead kind={kind} words={`A picture of ${bytes(file.size)}.`} show={() => setWanted(true)} />;
-    case "video": return <video class="preview" {...shared} controls preload="metadata" aria-label={name} />;
-    case "audio": return <audio class="preview" {...shared} controls preload="metadata" aria-label={name} />;
-    case "text": return <TextPreview file={file} fail={() => setBroken(true)} />;
-    default: return <Instead kind={kind} words={file.kind === "folder" ? "Its link opens index.html, or lists what is in it."
-      : file.type === "application/pdf" ? "A PDF: its link opens it." : "No preview for this kind of file."} />;
+    case "video":
+      return <video class="preview" {...shared} controls preload="metadata" aria-label={name} />;
+    case "audio":
+      return <audio class="preview" {...shared} controls preload="metadata" aria-label={name} />;
+    case "text":
+      return <TextPreview file={file} fail={() => setBroken(true)} />;
+    default:
+      return (
+        <Instead
+          kind={kind}
+          words={
+            file.kind === "folder"
+              ? "Its link opens index.html, or lists what is in it."
+              : file.type === "application/pdf"
+                ? "A PDF: its link opens it."
+                : "No preview for this kind of file."
+          }
+        />
+      );
   }
 }
 
@@ -35,7 +55,11 @@ function Instead({ kind, words, show }: { kind: ReturnType<typeof kindOf>; words
     <div class="preview instead">
       <Icon name={kind} />
       <p class="dim">{words}</p>
-      {show && <button type="button" onClick={show}>Show it</button>}
+      {show && (
+        <button type="button" onClick={show}>
+          Show it
+        </button>
+      )}
     </div>
   );
 }
@@ -50,7 +74,9 @@ function TextPreview({ file, fail }: { file: StoredFile; fail: () => void }) {
   return (
     <div class="preview text">
       {/* It scrolls, so the keyboard has to reach it. */}
-      <pre tabIndex={0} aria-label={`Beginning of ${visible(file.name)}`}>{text ?? "Loading…"}</pre>
+      <pre tabIndex={0} aria-label={`Beginning of ${visible(file.name)}`}>
+        {text ?? "Loading…"}
+      </pre>
       {file.size > TEXT_BYTES && <small class="dim">The first {bytes(TEXT_BYTES)}.</small>}
     </div>
   );
@@ -59,7 +85,8 @@ function TextPreview({ file, fail }: { file: StoredFile; fail: () => void }) {
 async function head(file: StoredFile, signal: AbortSignal): Promise<string> {
   const answer = await fetch(file.url, {
     ...(file.size > 0 && { headers: { range: `bytes=0-${TEXT_BYTES - 1}` } }),
-    credentials: "omit", referrerPolicy: "no-referrer",
+    credentials: "omit",
+    referrerPolicy: "no-referrer",
     signal: either(signal, AbortSignal.timeout(TEXT_DEADLINE_MS)),
   });
   if (!answer.ok) throw new Error(`the edge answered ${answer.status}`);

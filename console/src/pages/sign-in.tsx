@@ -22,16 +22,37 @@ export function SignInPage() {
       <form class="card" onSubmit={(event) => void submit(event)}>
         <h1>Evernear</h1>
         <p>Open the link that the program printed when it started, or make a new one:</p>
-        <pre><code>evernear twin console</code></pre>
+        <pre>
+          <code>evernear twin console</code>
+        </pre>
         <p class="dim">A link counts once, for 10 minutes.</p>
-        <Field label="Or sign in with a token" help="evernear twin token new NAME prints one. It is sent to this server only, and not kept by the page.">
+        <Field
+          label="Or sign in with a token"
+          help="evernear twin token new NAME prints one. It is sent to this server only, and not kept by the page."
+        >
           {(ids) => (
-            <input {...ids} type="password" name="token" autocomplete="current-password" required value={token}
-              spellcheck={false} onInput={(event) => setToken(event.currentTarget.value)} />
+            <input
+              {...ids}
+              type="password"
+              name="token"
+              autocomplete="current-password"
+              required
+              value={token}
+              spellcheck={false}
+              onInput={(event) => setToken(event.currentTarget.value)}
+            />
           )}
         </Field>
-        {fault && <p class="fault" role="alert">{fault}</p>}
-        <p class="actions"><button class="main" disabled={isBusy}>{isBusy ? "Signing in…" : "Sign in"}</button></p>
+        {fault && (
+          <p class="fault" role="alert">
+            {fault}
+          </p>
+        )}
+        <p class="actions">
+          <button class="main" disabled={isBusy}>
+            {isBusy ? "Signing in…" : "Sign in"}
+          </button>
+        </p>
       </form>
     </main>
   );

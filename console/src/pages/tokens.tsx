@@ -12,6 +12,7 @@ import { Page } from "../parts/page.tsx";
 import { isAdmin, session } from "../session.ts";
 import { bytes, day, minute, visible } from "../shown.ts";
 import { useLoaded, useWork } from "../use.ts";
+import { Changes } from "./changes.tsx";
 
 interface Token {
   name: string;
@@ -32,8 +33,16 @@ export function TokensPage() {
   const isMissing = fault !== null && (fault.isUnknownRoute || fault.status === 400);
   return (
     <Page title="Tokens" line="Programs store and list files with a token, without the owner's key.">
-      {!isAdmin() && <Empty>Tokens are for admins. Sign in with the link that <code>evernear twin console</code> prints.</Empty>}
-      {isMissing && <NotOffered what="The list of tokens"><code>evernear twin token ls</code> shows it.</NotOffered>}
+      {!isAdmin() && (
+        <Empty>
+          Tokens are for admins. Sign in with the link that <code>evernear twin console</code> prints.
+        </Empty>
+      )}
+      {isMissing && (
+        <NotOffered what="The list of tokens">
+          <code>evernear twin token ls</code> shows it.
+        </NotOffered>
+      )}
       {isAdmin() && !isMissing && (
         <>
           <Make made={reload} />
@@ -43,6 +52,7 @@ export function TokensPage() {
             {tokens?.length === 0 && <Empty>There is no token yet.</Empty>}
             {!!tokens?.length && <List tokens={tokens} end={setEnding} />}
           </section>
+          {tokens && <Changes names={new Map(tokens.map(({ id, name }) => [id, name]))} />}
         </>
       )}
       {ending && <End token={ending} close={() => setEnding(null)} done={() => (setEnding(null), reload())} />}
@@ -54,18 +64,41 @@ function List({ tokens, end }: { tokens: Token[]; end: (token: Token) => void })
   return (
     <table>
       <thead>
-        <tr><th scope="col">Name</th><th scope="col" class="wide">Ends</th><th scope="col">Stored</th>
-          <th scope="col" class="wide">Made</th><th scope="col"><span class="offscreen">End</span></th></tr>
+        <tr>
+          <th scope="col">Name</th>
+          <th scope="col" class="wide">
+            Ends
+          </th>
+          <th scope="col">Stored</th>
+          <th scope="col" class="wide">
+            Made
+          </th>
+          <th scope="col">
+            <span class="offscreen">End</span>
+          </th>
+        </tr>
       </thead>
       <tbody>
         {tokens.map((token) => (
           <tr key={token.id}>
-            <th scope="row"><Name of={token.name} /> <span class="chip">{token.scope}</span></th>
+            <th scope="row">
+              <Name of={token.name} /> <span class="chip">{token.scope}</span>
+            </th>
             <td class="wide">{token.expires ? day(token.expires) : "never"}</td>
-            <td>{stored(token)}{token.rate != null && <small class="dim">{token.rate} requests/s</small>}</td>
+            <td>
+              {stored(token)}
+              {token.rate != null && <small class="dim">{token.rate} requests/s</small>}
+            </td>
             <td class="wide">{token.created ? minute(token.created) : "–"}</td>
             <td class="number">
-              <button type="button" class="danger" aria-label={`Revoke: ${visible(token.name)}`} onClick={() => end(token)}>Revoke…</button>
+              <button
+                type="button"
+                class="danger"
+                aria-label={`Revoke: ${visible(token.name)}`}
+                onClick={() => end(token)}
+              >
+                Revoke…
+              </button>
             </td>
           </tr>
         ))}
@@ -92,8 +125,11 @@ function Make({ made }: { made: () => void }) {
     await work.run(async () => {
       const [expires, quota, rate] = [form.expires.trim(), form.quota.trim(), form.rate.trim()];
       const json = {
-        name: form.name.trim(), scope: form.scope,
-        ...(expires && { expires }), ...(quota && { quota: quotaOf(quota) }), ...(rate && { rate: Number(rate) }),
+        name: form.name.trim(),
+        scope: form.scope,
+        ...(expires && { expires }),
+        ...(quota && { quota: quotaOf(quota) }),
+        ...(rate && { rate: Number(rate) }),
       };
       const { value } = await call<{ token: string }>("/tokens", { method: "POST", json });
       setToken(value.token);
@@ -111,7 +147,9 @@ function Make({ made }: { made: () => void }) {
         <Field label="Scope" help="read: lists. write: stores and erases too. admin: tokens and the audit log too.">
           {(ids) => (
             <select {...ids} {...text("scope")}>
-              {["read", "write", "admin"].map((scope) => <option key={scope}>{scope}</option>)}
+              {["read", "write", "admin"].map((scope) => (
+                <option key={scope}>{scope}</option>
+              ))}
             </select>
           )}
         </Field>
@@ -119,20 +157,45 @@ function Make({ made }: { made: () => void }) {
           {(ids) => <input {...ids} {...text("expires")} placeholder="never" autocomplete="off" />}
         </Field>
         <Field label="Quota" help="What it may have stored at once: 500 MB, 2 TB.">
-          {(ids) => <input {...ids} {...text("quota")} placeholder="no bound" autocomplete="off"
-            pattern={QUOTA.source.slice(1, -1)} title="A number with B, kB, MB, GB or TB" />}
+          {(ids) => (
+            <input
+              {...ids}
+              {...text("quota")}
+              placeholder="no bound"
+              autocomplete="off"
+              pattern={QUOTA.source.slice(1, -1)}
+              title="A number with B, kB, MB, GB or TB"
+            />
+          )}
         </Field>
         <Field label="Requests a second">
-          {(ids) => <input {...ids} {...text("rate")} inputMode="numeric" pattern="[1-9][0-9]*" placeholder="as usual" autocomplete="off" />}
+          {(ids) => (
+            <input
+              {...ids}
+              {...text("rate")}
+              inputMode="numeric"
+              pattern="[1-9][0-9]*"
+              placeholder="as usual"
+              autocomplete="off"
+            />
+          )}
         </Field>
       </div>
       <FaultBox fault={work.fault} />
-      <p class="actions"><button class="main" disabled={work.isBusy}>{work.isBusy ? "Making…" : "Make"}</button></p>
+      <p class="actions">
+        <button class="main" disabled={work.isBusy}>
+          {work.isBusy ? "Making…" : "Make"}
+        </button>
+      </p>
       {token && (
         <Dialog title="The new token" close={() => setToken("")}>
           <p>It is shown this once: the server keeps a hash of it only.</p>
           <CopyBox text={token} what="token" main />
-          <p class="actions end"><button type="button" onClick={() => setToken("")}>I have copied it</button></p>
+          <p class="actions end">
+            <button type="button" onClick={() => setToken("")}>
+              I have copied it
+            </button>
+          </p>
         </Dialog>
       )}
     </form>
@@ -158,7 +221,9 @@ function End({ token, close, done }: { token: Token; close: () => void; done: ()
     });
   return (
     <Confirm title="Revoke this token?" yes="Revoke" work={work} act={act} close={close}>
-      <p><Name of={token.name} /></p>
+      <p>
+        <Name of={token.name} />
+      </p>
       <p class="dim">Programs that use it are refused from now on. What they stored stays.</p>
       {token.name === session.value?.token && <p class="bad">This page uses it too: you will be signed out.</p>}
     </Confirm>

@@ -24,7 +24,9 @@ export function UploadBox() {
   const isOver = useSignal(false);
   const [files, folder] = [useRef<HTMLInputElement>(null), useRef<HTMLInputElement>(null)];
   const take = (dropped: Promise<Dropped> | Dropped) =>
-    void Promise.resolve(dropped).then((it) => add(it, wishes)).catch((error) => say(`It cannot be read: ${error.message}`));
+    void Promise.resolve(dropped)
+      .then((it) => add(it, wishes))
+      .catch((error) => say(`It cannot be read: ${error.message}`));
   useAnywhere(take, isOver);
   const chosen = (event: { currentTarget: HTMLInputElement }) => {
     const input = event.currentTarget;
@@ -37,8 +39,12 @@ export function UploadBox() {
         <strong>Drop files or folders here</strong>, paste them, or
       </p>
       <p class="actions">
-        <button type="button" class="main" onClick={() => files.current?.click()}>Choose files</button>
-        <button type="button" onClick={() => folder.current?.click()}>Choose a folder</button>
+        <button type="button" class="main" onClick={() => files.current?.click()}>
+          Choose files
+        </button>
+        <button type="button" onClick={() => folder.current?.click()}>
+          Choose a folder
+        </button>
       </p>
       <input ref={files} type="file" multiple hidden aria-label="Files" onChange={chosen} />
       <input ref={folder} type="file" hidden aria-label="Folder" {...{ webkitdirectory: true }} onChange={chosen} />
@@ -98,7 +104,11 @@ function WishesForm({ wishes, set }: { wishes: Wishes; set: (wishes: Wishes) => 
           {(ids) => (
             <select {...ids} {...text("policy")}>
               <option value="">{policy ? `as set: ${visible(policy)}` : "as set"}</option>
-              {policies.map((name) => <option key={name} value={name}>{visible(name)}</option>)}
+              {policies.map((name) => (
+                <option key={name} value={name}>
+                  {visible(name)}
+                </option>
+              ))}
             </select>
           )}
         </Field>
@@ -128,9 +138,17 @@ export function Queue() {
         <span class="dim" aria-live="polite">
           {done} of {all.length} stored{failed ? `, ${failed} failed` : ""}
         </span>
-        {!!done && <button type="button" class="plain" onClick={clear}>Clear the list</button>}
+        {!!done && (
+          <button type="button" class="plain" onClick={clear}>
+            Clear the list
+          </button>
+        )}
       </header>
-      <ul>{shown.slice(0, LINES_MAX).map((upload) => <Line key={upload.key} upload={upload} />)}</ul>
+      <ul>
+        {shown.slice(0, LINES_MAX).map((upload) => (
+          <Line key={upload.key} upload={upload} />
+        ))}
+      </ul>
       {shown.length > LINES_MAX && <p class="dim">and {shown.length - LINES_MAX} more</p>}
     </section>
   );
@@ -138,7 +156,8 @@ export function Queue() {
 
 function Line({ upload }: { upload: Upload }) {
   const state = upload.state.value;
-  const percent = upload.size === 0 ? (state === "done" ? 100 : 0) : Math.floor((upload.sent.value / upload.size) * 100);
+  const percent =
+    upload.size === 0 ? (state === "done" ? 100 : 0) : Math.floor((upload.sent.value / upload.size) * 100);
   return (
     <li class={`upload ${state}`}>
       <div class="what">
@@ -148,9 +167,15 @@ function Line({ upload }: { upload: Upload }) {
       </div>
       <Buttons upload={upload} />
       {state !== "done" && (
-        <progress max={100} value={percent} aria-label={`${visible(upload.name)}: sent`}>{percent} %</progress>
+        <progress max={100} value={percent} aria-label={`${visible(upload.name)}: sent`}>
+          {percent} %
+        </progress>
       )}
-      {upload.note.value && <p class={state === "failed" ? "bad" : "warn"} role="status">{visible(upload.note.value)}</p>}
+      {upload.note.value && (
+        <p class={state === "failed" ? "bad" : "warn"} role="status">
+          {visible(upload.note.value)}
+        </p>
+      )}
       {upload instanceof Form && (state === "sending" || state === "queued") && (
         <p class="dim">A folder goes in one request: it cannot pause, and closing this page ends it.</p>
       )}
@@ -162,16 +187,23 @@ function words(upload: Upload): string {
   const [sent, size, speed] = [upload.sent.value, upload.size, upload.perSecond.value];
   const part = `${bytes(sent)} of ${bytes(size)}`;
   switch (upload.state.value) {
-    case "queued": return `${bytes(size)}, waits for its turn`;
+    case "queued":
+      return `${bytes(size)}, waits for its turn`;
     case "sending":
       if (speed === null || speed <= 0) return part;
       return `${part}, ${bytes(speed)}/s, ${duration((size - sent) / speed)} left`;
-    case "storing": return `${bytes(size)}, all sent; being stored`;
-    case "paused": return `${part}, paused`;
-    case "again": return `${part}, waits`;
-    case "missing": return `${part} are on the server. Choose or drop the same file again to go on.`;
-    case "failed": return `${part}, failed`;
-    case "done": return `${bytes(size)}, stored`;
+    case "storing":
+      return `${bytes(size)}, all sent; being stored`;
+    case "paused":
+      return `${part}, paused`;
+    case "again":
+      return `${part}, waits`;
+    case "missing":
+      return `${part} are on the server. Choose or drop the same file again to go on.`;
+    case "failed":
+      return `${part}, failed`;
+    case "done":
+      return `${bytes(size)}, stored`;
   }
 }
 
@@ -180,13 +212,17 @@ function Buttons({ upload }: { upload: Upload }) {
   const name = visible(upload.name);
   const stored = upload.stored.value;
   const button = (label: string, act: () => void) => (
-    <button type="button" aria-label={`${label}: ${name}`} onClick={act}>{label}</button>
+    <button type="button" aria-label={`${label}: ${name}`} onClick={act}>
+      {label}
+    </button>
   );
   if (stored) {
     return (
       <span class="actions">
         <CopyButton text={stored.url} what={`link to ${name}`} label="Copy link" />
-        <a class="button" href={link("file", stored.id)} aria-label={`Open: ${name}`}>Open</a>
+        <a class="button" href={link("file", stored.id)} aria-label={`Open: ${name}`}>
+          Open
+        </a>
       </span>
     );
   }
@@ -196,7 +232,8 @@ function Buttons({ upload }: { upload: Upload }) {
       {(state === "paused" || state === "again") && button("Resume", () => upload.resume())}
       {state === "failed" && button("Try again", () => upload.resume())}
       {state === "missing" && upload instanceof Resumable && <ChooseAgain upload={upload} />}
-      {state === "failed" ? button("Remove", () => (remove(upload), void upload.cancel()))
+      {state === "failed"
+        ? button("Remove", () => (remove(upload), void upload.cancel()))
         : state !== "storing" && button("Cancel", () => void cancel(upload))}
     </span>
   );
@@ -207,15 +244,26 @@ function ChooseAgain({ upload }: { upload: Resumable }) {
   const chosen = async (event: { currentTarget: HTMLInputElement }) => {
     const file = event.currentTarget.files?.[0];
     if (file && !(await upload.take(file))) {
-      upload.note.value = `${file.name} is not the file that was begun, or it was changed since. To store it, drop it anew.`;
+      upload.note.value = `${file.name} is not the file that was begun, or was changed since. To store it, drop it anew.`;
     }
   };
   return (
     <>
-      <button type="button" class="main" aria-label={`Choose the file: ${visible(upload.name)}`}
-        onClick={() => input.current?.click()}>Choose the file</button>
-      <input ref={input} type="file" hidden aria-label={`The file: ${visible(upload.name)}`}
-        onChange={(event) => void chosen(event)} />
+      <button
+        type="button"
+        class="main"
+        aria-label={`Choose the file: ${visible(upload.name)}`}
+        onClick={() => input.current?.click()}
+      >
+        Choose the file
+      </button>
+      <input
+        ref={input}
+        type="file"
+        hidden
+        aria-label={`The file: ${visible(upload.name)}`}
+        onChange={(event) => void chosen(event)}
+      />
     </>
   );
 }

@@ -3,12 +3,28 @@
 import { useRef } from "preact/hooks";
 import { say } from "../notice.ts";
 
-export function CopyButton({ text, what, label = "Copy", more = "", main = false }: {
-  text: string; what: string; label?: string; /** What follows the label where there is room. */ more?: string; main?: boolean;
+export function CopyButton({
+  text,
+  what,
+  label = "Copy",
+  more = "",
+  main = false,
+}: {
+  text: string;
+  what: string;
+  label?: string;
+  /** What follows the label where there is room. */ more?: string;
+  main?: boolean;
 }) {
   return (
-    <button type="button" class={main ? "main" : ""} aria-label={`${label}${more}: ${what}`} onClick={() => void copy(text, what)}>
-      {label}{more && <span class="more">{more}</span>}
+    <button
+      type="button"
+      class={main ? "main" : ""}
+      aria-label={`${label}${more}: ${what}`}
+      onClick={() => void copy(text, what)}
+    >
+      {label}
+      {more && <span class="more">{more}</span>}
     </button>
   );
 }
@@ -18,7 +34,9 @@ export function CopyBox({ text, what, main = false }: { text: string; what: stri
   const select = () => code.current && getSelection()?.selectAllChildren(code.current);
   return (
     <div class="copy">
-      <code ref={code} onClick={select}>{text}</code>
+      <code ref={code} onClick={select}>
+        {text}
+      </code>
       <CopyButton text={text} what={what} main={main} />
     </div>
   );
@@ -30,7 +48,9 @@ async function copy(text: string, what: string): Promise<void> {
     say(`Copied: ${what}.`);
   } catch {
     // Without TLS and beyond loopback a browser gives no clipboard.
-    say(copyBySelection(text) ? `Copied: ${what}.` : "This browser does not let the page copy. Select the text instead.");
+    say(
+      copyBySelection(text) ? `Copied: ${what}.` : "This browser does not let the page copy. Select the text instead.",
+    );
   }
 }
 

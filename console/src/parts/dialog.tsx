@@ -25,16 +25,32 @@ export function Dialog({ title, close, children }: { title: string; close: () =>
 }
 
 /** Asks before something that cannot be taken back. The safe answer has the focus. */
-export function Confirm({ title, yes, work, act, close, children }: {
-  title: string; yes: string; work: Work; act: () => void; close: () => void; children: ComponentChildren;
+export function Confirm({
+  title,
+  yes,
+  work,
+  act,
+  close,
+  children,
+}: {
+  title: string;
+  yes: string;
+  work: Work;
+  act: () => void;
+  close: () => void;
+  children: ComponentChildren;
 }) {
   return (
     <Dialog title={title} close={close}>
       {children}
       <FaultBox fault={work.fault} />
       <p class="actions end">
-        <button type="button" autofocus onClick={close}>Keep it</button>
-        <button type="button" class="danger" disabled={work.isBusy} onClick={act}>{work.isBusy ? "Working…" : yes}</button>
+        <button type="button" autofocus onClick={close}>
+          Keep it
+        </button>
+        <button type="button" class="danger" disabled={work.isBusy} onClick={act}>
+          {work.isBusy ? "Working…" : yes}
+        </button>
       </p>
     </Dialog>
   );

@@ -11,7 +11,11 @@ export function FaultBox({ fault, again }: { fault: Fault | null; again?: () => 
       <span>
         {visible(fault.message)} {fault.step && <span class="dim">{fault.step}</span>}
       </span>
-      {again && <button type="button" onClick={again}>Try again</button>}
+      {again && (
+        <button type="button" onClick={again}>
+          Try again
+        </button>
+      )}
     </div>
   );
 }
@@ -30,5 +34,9 @@ export function Empty({ children }: { children: ComponentChildren }) {
 }
 
 export function Loading() {
-  return <p class="empty" role="status">Loading…</p>;
+  return (
+    <p class="empty" role="status">
+      Loading…
+    </p>
+  );
 }

@@ -3,8 +3,14 @@
 import type { ComponentChildren } from "preact";
 import { useId } from "preact/hooks";
 
-export function Field({ label, help, children }: {
-  label: string; help?: string; children: (ids: { id: string; "aria-describedby"?: string }) => ComponentChildren;
+export function Field({
+  label,
+  help,
+  children,
+}: {
+  label: string;
+  help?: string;
+  children: (ids: { id: string; "aria-describedby"?: string }) => ComponentChildren;
 }) {
   const id = useId();
   return (

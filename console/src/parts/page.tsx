@@ -4,8 +4,16 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { visible } from "../shown.ts";
 
-export function Page({ title, line, actions, children }: {
-  title: string; line?: ComponentChildren; actions?: ComponentChildren; children: ComponentChildren;
+export function Page({
+  title,
+  line,
+  actions,
+  children,
+}: {
+  title: string;
+  line?: ComponentChildren;
+  actions?: ComponentChildren;
+  children: ComponentChildren;
 }) {
   const head = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
@@ -17,7 +25,9 @@ export function Page({ title, line, actions, children }: {
     <>
       <header class="head">
         <div>
-          <h1 ref={head} tabIndex={-1}><bdi>{visible(title)}</bdi></h1>
+          <h1 ref={head} tabIndex={-1}>
+            <bdi>{visible(title)}</bdi>
+          </h1>
           {line && <p class="dim">{line}</p>}
         </div>
         {actions && <div class="actions">{actions}</div>}

@@ -7,8 +7,16 @@ export interface Sample {
 
 const [WIDTH, HEIGHT, PAD] = [240, 56, 3];
 
-export function Plot({ title, samples, shown, max }: {
-  title: string; samples: Sample[]; shown: (value: number) => string; max?: number;
+export function Plot({
+  title,
+  samples,
+  shown,
+  max,
+}: {
+  title: string;
+  samples: Sample[];
+  shown: (value: number) => string;
+  max?: number;
 }) {
   const last = samples.at(-1);
   return (
@@ -30,7 +38,9 @@ export function path(samples: Sample[], max: number): string {
   const [from, to] = [samples[0]?.at ?? 0, samples.at(-1)?.at ?? 0];
   const x = (at: number) => ((at - from) / Math.max(to - from, 1)) * WIDTH;
   const y = (value: number) => HEIGHT - PAD - (value / Math.max(max, Number.EPSILON)) * (HEIGHT - 2 * PAD);
-  return samples.map((it, index) => `${index === 0 ? "M" : "L"}${x(it.at).toFixed(1)} ${y(it.value).toFixed(1)}`).join("");
+  return samples
+    .map((it, index) => `${index === 0 ? "M" : "L"}${x(it.at).toFixed(1)} ${y(it.value).toFixed(1)}`)
+    .join("");
 }
 
 function top(samples: Sample[]): number {

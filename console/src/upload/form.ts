@@ -14,7 +14,11 @@ export class Form extends Upload {
     private readonly wishes: Wishes,
     changed: () => void,
   ) {
-    super(folder.name, folder.files.reduce((sum, { file }) => sum + file.size, 0), changed);
+    super(
+      folder.name,
+      folder.files.reduce((sum, { file }) => sum + file.size, 0),
+      changed,
+    );
   }
 
   get files(): number {

@@ -1,5 +1,5 @@
-// A file by tus: it can pause, and goes on where it stopped, over a reload of the page too. The browser keeps the address
-// of each unfinished upload under a fingerprint of its file; the server keeps the bytes for seven days.
+// A file by tus: it can pause, and goes on where it stopped, over a reload of the page too. The browser keeps the
+// address of each unfinished upload under a fingerprint of its file; the server keeps the bytes for seven days.
 
 import { defaultOptions, DetailedError, Upload as Tus, type PreviousUpload } from "tus-js-client";
 import { call, fault, Fault, MARK, seconds, signedOut } from "../api.ts";
@@ -43,7 +43,10 @@ export class Resumable extends Upload {
       this.sent.value = offset;
     } else if (head?.status === 404 || head?.status === 410) {
       await this.unlist();
-      this.failed(new Fault(-1, "The server has it no more, after seven days or for another token. Drop the file anew."), false);
+      this.failed(
+        new Fault(-1, "The server has it no more, after seven days or for another token. Drop the file anew."),
+        false,
+      );
     }
   }
 
@@ -103,7 +106,7 @@ export class Resumable extends Upload {
     if (status === 401) signedOut.tell();
     const known = fault(status, parsed(answer.getBody()), answer.getHeader("retry-after") ?? null);
     const after = seconds(answer.getHeader("retry-after") ?? null);
-    const mayHelp = status >= 500 && status !== 507 || [408, 409, 423, 425, 429].includes(status);
+    const mayHelp = (status >= 500 && status !== 507) || [408, 409, 423, 425, 429].includes(status);
     this.failed(new Fault(status, known.message, after), mayHelp);
   }
 
