@@ -13,7 +13,7 @@ const { Rate } = await load("upload/rate.ts");
 const { ofInput, ofDrop } = await load("upload/dropped.ts");
 const { parse, link } = await load("route.ts");
 const { either, seconds, fault } = await load("api.ts");
-const { path } = await load("parts/plot.tsx");
+const { path, rates } = await load("parts/plot.tsx");
 
 test("bytes have three digits on both sides of a unit", () => {
   const cases = [
@@ -166,4 +166,13 @@ test("of two signals the first counts", () => {
   other.abort("late");
   assert.equal(signal.reason, "late");
   assert.ok(either(AbortSignal.abort(), one.signal).aborted);
+});
+
+test("a rate is of a second, and a count that began anew did not shrink", () => {
+  const counts = [0, 500, 100, 100].map((value, index) => ({ at: index * 2000, value }));
+  assert.deepEqual(
+    rates(counts).map(({ value }) => value),
+    [250, 0, 0],
+  );
+  assert.deepEqual(rates([{ at: 0, value: 7 }]), []);
 });

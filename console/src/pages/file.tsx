@@ -1,7 +1,7 @@
 // One file or folder: how it looks, its link, where it lies, who may read it, until when.
 
 import { useState } from "preact/hooks";
-import { call } from "../api.ts";
+import { call, Fault } from "../api.ts";
 import { path, type StoredFile } from "../file.ts";
 import { say } from "../notice.ts";
 import { CopyBox } from "../parts/copy.tsx";
@@ -100,7 +100,10 @@ function Purge({ file }: { file: StoredFile }) {
   const work = useWork();
   const purge = () =>
     void work.run(async () => {
-      await call(`${path(file.id)}/purge`, { method: "POST" });
+      const { value } = await call<{ missed?: unknown[] }>(`${path(file.id)}/purge`, { method: "POST" });
+      const missed = value.missed?.length ?? 0;
+      if (missed > 0)
+        throw new Fault(-1, `${count(missed, "node")} could not be told. Purge it again when all are up.`);
       say("Edges drop what they hold of it, and fetch it anew when it is asked for.");
     });
   return (

@@ -1,9 +1,9 @@
-// The nodes: where they are, how they are, and what edges answered while this page was open.
+// The nodes: where they are, how they are, what is being repaired; and how that went while this page was open.
 
 import { useEffect, useState } from "preact/hooks";
 import { Empty, FaultBox, Loading, NotOffered } from "../parts/fault.tsx";
 import { Page } from "../parts/page.tsx";
-import { Plot, type Sample } from "../parts/plot.tsx";
+import { Plot, rates, type Sample } from "../parts/plot.tsx";
 import { ago, bytes, count, minute, placed, visible } from "../shown.ts";
 import { useLoaded } from "../use.ts";
 
@@ -17,17 +17,8 @@ interface Node {
   state?: string | null;
   bytesUsed?: number | null;
   bytesFree?: number | null;
-  shards?: number | null;
   /** How busy it is, 0 to 100. */
   load?: number | null;
-}
-
-interface EdgeNumbers {
-  name: string;
-  hits?: number | null;
-  misses?: number | null;
-  bytes?: number | null;
-  requests?: number | null;
 }
 
 interface Repairs {
@@ -48,7 +39,6 @@ interface Network {
   nodes: Node[];
   /** Null while no origin answers. */
   repair?: Repairs | null;
-  edges?: EdgeNumbers[] | null;
 }
 
 const EVERY_MS = 5000;
@@ -69,7 +59,7 @@ export function NetworkPage() {
         <>
           <FaultBox fault={fault} again={reload} />
           {!value && !fault && <Loading />}
-          {value && <Traffic network={value} />}
+          {value && <Plots network={value} />}
           {value?.repair && <Repair repair={value.repair} />}
           {value && <Nodes nodes={value.nodes} />}
         </>
@@ -78,74 +68,43 @@ export function NetworkPage() {
   );
 }
 
-interface Total {
+/** What a plot is made of, noted at each answer; null where it was not told. */
+interface Note {
   at: number;
-  /** Bytes of shards that wait for repair. */
+  used: number | null;
   backlog: number | null;
-  requests: number | null;
-  bytes: number | null;
-  hits: number | null;
-  misses: number | null;
+  repaired: number | null;
 }
 
-/** Adds what all edges count; null where none of them tells. */
-function total({ edges, repair }: Network, at: number): Total {
-  const sum = (field: "requests" | "bytes" | "hits" | "misses") => {
-    const told = (edges ?? []).map((it) => it[field]).filter((it): it is number => typeof it === "number");
-    return told.length > 0 ? told.reduce((all, it) => all + it, 0) : null;
-  };
-  return {
-    at,
-    backlog: repair?.backlogBytes ?? null,
-    requests: sum("requests"),
-    bytes: sum("bytes"),
-    hits: sum("hits"),
-    misses: sum("misses"),
-  };
-}
-
-function Traffic({ network }: { network: Network }) {
-  const [totals, setTotals] = useState<Total[]>([]);
+function Plots({ network }: { network: Network }) {
+  const [notes, setNotes] = useState<Note[]>([]);
   useEffect(() => {
-    const now = total(network, Date.now());
-    setTotals((was) => [...was, now].slice(-SAMPLES_MAX));
+    const note = noted(network, Date.now());
+    setNotes((was) => [...was, note].slice(-SAMPLES_MAX));
   }, [network]);
-  const last = totals.at(-1);
-  if (!last || [last.requests, last.bytes, last.hits, last.backlog].every((it) => it === null)) return null;
-  const ratio = (hits: number | null, misses: number | null) =>
-    hits === null || misses === null || hits + misses === 0 ? null : (hits / (hits + misses)) * 100;
+  const [used, backlog, repaired] = (["used", "backlog", "repaired"] as const).map((field) => samples(notes, field));
+  const perSecond = (value: number) => `${bytes(value)}/s`;
   return (
     <section class="grid" aria-label="Since this page was opened">
-      {last.backlog !== null && (
-        <Plot
-          title="Waits for repair"
-          shown={bytes}
-          samples={totals.map(({ at, backlog }) => ({ at, value: backlog ?? 0 }))}
-        />
-      )}
-      {last.requests !== null && (
-        <Plot title="Requests a second" samples={rates(totals, "requests")} shown={(it) => it.toFixed(1)} />
-      )}
-      {last.bytes !== null && <Plot title="Served" samples={rates(totals, "bytes")} shown={(it) => `${bytes(it)}/s`} />}
-      {ratio(last.hits, last.misses) !== null && (
-        <Plot
-          title="Hit ratio, since the edges began"
-          max={100}
-          shown={(it) => `${it.toFixed(1)} %`}
-          samples={totals.map(({ at, hits, misses }) => ({ at, value: ratio(hits, misses) ?? 0 }))}
-        />
-      )}
+      {!!used?.length && <Plot title="Stored on origins" samples={used} shown={bytes} />}
+      {!!backlog?.length && <Plot title="Waits for repair" samples={backlog} shown={bytes} />}
+      {!!repaired?.length && <Plot title="Made again" samples={rates(repaired)} shown={perSecond} />}
     </section>
   );
 }
 
-/** Returns how fast a count grew between samples; one that fell began anew. */
-export function rates(totals: Total[], field: "requests" | "bytes"): Sample[] {
-  return totals.slice(1).map((now, index) => {
-    const before = totals[index] ?? now;
-    const grew = Math.max(0, (now[field] ?? 0) - (before[field] ?? 0));
-    return { at: now.at, value: (grew * 1000) / Math.max(now.at - before.at, 1) };
-  });
+function noted({ nodes, repair }: Network, at: number): Note {
+  const used = nodes.map((it) => it.bytesUsed).filter((it) => typeof it === "number");
+  return {
+    at,
+    used: used.length === 0 ? null : used.reduce((all, it) => all + it, 0),
+    backlog: repair?.backlogBytes ?? null,
+    repaired: repair?.repairedBytes ?? null,
+  };
+}
+
+function samples(notes: Note[], field: "used" | "backlog" | "repaired"): Sample[] {
+  return notes.flatMap(({ at, [field]: value }) => (value === null ? [] : [{ at, value }]));
 }
 
 function Repair({ repair }: { repair: Repairs }) {
@@ -211,7 +170,7 @@ function Nodes({ nodes }: { nodes: Node[] }) {
 }
 
 function Row({ node }: { node: Node }) {
-  const { name, kind, place, operator, address, seen, state, shards, load } = node;
+  const { name, kind, place, operator, address, seen, state, load } = node;
   return (
     <tr>
       <th scope="row">
@@ -226,7 +185,6 @@ function Row({ node }: { node: Node }) {
       </td>
       <td class="wide">
         <Filled node={node} />
-        {shards != null && <small class="dim">{count(shards, "shard")}</small>}
       </td>
       <td class="number wide">{load != null ? `${load} %` : "–"}</td>
       <td>

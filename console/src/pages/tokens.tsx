@@ -215,7 +215,7 @@ function End({ token, close, done }: { token: Token; close: () => void; done: ()
   const work = useWork();
   const act = () =>
     void work.run(async () => {
-      await call(`/tokens/${encodeURIComponent(token.name)}`, { method: "DELETE" });
+      await call(`/tokens/${encodeURIComponent(token.id)}`, { method: "DELETE" });
       say(`Revoked: ${visible(token.name)}.`);
       done();
     });

@@ -46,3 +46,11 @@ export function path(samples: Sample[], max: number): string {
 function top(samples: Sample[]): number {
   return Math.max(...samples.map((it) => it.value), 1);
 }
+
+/** Returns how fast a count grew between samples, a second; one that fell began anew. */
+export function rates(samples: Sample[]): Sample[] {
+  return samples.slice(1).map(({ at, value }, index) => {
+    const before = samples[index] ?? { at, value };
+    return { at, value: (Math.max(0, value - before.value) * 1000) / Math.max(at - before.at, 1) };
+  });
+}
