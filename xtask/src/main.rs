@@ -9,6 +9,7 @@ mod audit;
 mod bench;
 mod check;
 mod command;
+mod console;
 mod demo;
 mod docs;
 mod fault;
@@ -97,6 +98,16 @@ const CHORES: &[Chore] = &[
         summary: "build the ready-made policies into policies/prebuilt",
         examples: &["./x policies", "./x policies --check   rebuild and compare with the committed bytes"],
         run: policies::run,
+    },
+    Chore {
+        name: "console",
+        summary: "build the console's pages into console/dist; needs Node",
+        examples: &[
+            "./x console                  after a change in console/src",
+            "./x console --check          rebuild and compare with the committed bytes",
+            "./x console --check --test   then Chromium drives the pages of the built program, a minute and a half",
+        ],
+        run: console::run,
     },
     Chore {
         name: "tidy",
