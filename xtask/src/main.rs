@@ -149,7 +149,7 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "docs",
-        summary: "the API documentation, with every warning an error",
+        summary: "the API documentation, with every warning an error, and its examples",
         examples: &["./x docs", "./x docs --open", "./x docs --cli   write docs/cli.md from the program's help"],
         run: docs::run,
     },
@@ -182,8 +182,8 @@ const CHORES: &[Chore] = &[
 ];
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match chore(&arguments) {
+    let asked = docs::in_place_of_rustdoc();
+    match asked.unwrap_or_else(|| chore(&std::env::args().skip(1).collect::<Vec<String>>())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             eprintln!("xtask: {fault}");

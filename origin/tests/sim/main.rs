@@ -43,11 +43,11 @@ use crate::{
     world::World,
 };
 
-/// Seeds of a run, when the environment does not say: two minutes of two cores. More are a long lane.
-const SEEDS: u64 = 40;
+/// Seeds of a run, when the environment does not say: a minute of two cores. More are a long lane.
+const SEEDS: u64 = 20;
 /// Seeds that run twice, and seeds with liars.
-const TWICE: u64 = 4;
-const LIAR_SEEDS: u64 = 16;
+const TWICE: u64 = 2;
+const LIAR_SEEDS: u64 = 8;
 /// Of a hundred reads beside liars the slowest takes so many times as long as without them, at most. In virtual time.
 const SLOWER_MAX: f64 = 2.0;
 /// Each liar gets to say so many wrong things to each reader.
