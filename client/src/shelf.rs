@@ -1,5 +1,7 @@
 //! A shelf: a cache of strips near a reader, so that not every read asks a node.
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -14,8 +16,9 @@ pub trait Shelf: Send + Sync {
     /// Returns the answer, or `None` if it is not here.
     async fn get(&self, ask: &ShardAsk) -> Option<Bytes>;
 
-    /// Offers a proven answer of a node. The shelf may keep it.
-    fn offer(&self, ask: &ShardAsk, body: &Bytes);
+    /// Offers a proven answer of a node. The shelf may keep it. The node was asked at `begun`, which may be before this
+    /// reader wanted it: it may have joined somebody else's call.
+    fn offer(&self, ask: &ShardAsk, body: &Bytes, begun: Instant);
 
     /// Reports that an answer of this shelf was not the strip.
     fn wrong(&self, ask: &ShardAsk);

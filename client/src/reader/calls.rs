@@ -27,6 +27,7 @@ type Key = (NodeName, ShardAsk);
 #[derive(Clone)]
 pub(super) struct Answer {
     pub(super) body: Result<Bytes, TransportError>,
+    pub(super) begun: Instant,
     /// From the beginning of the call, whenever somebody joined it.
     pub(super) took: Duration,
     is_noted: Arc<AtomicBool>,
@@ -58,9 +59,9 @@ impl Calls {
         let call = calls.get(&key).and_then(WeakShared::upgrade).unwrap_or_else(|| {
             let (transport, node) = (Arc::clone(transport), node.clone());
             let call = async move {
-                let start = Instant::now();
+                let begun = Instant::now();
                 let body = transport.read_shard(&node, ask).await;
-                Answer { body, took: start.elapsed(), is_noted: Arc::default() }
+                Answer { body, begun, took: begun.elapsed(), is_noted: Arc::default() }
             };
             let call = call.boxed().shared();
             calls.extend(call.downgrade().map(|weak| (key.clone(), weak)));

@@ -163,7 +163,7 @@ impl Reader {
             Some(cell) => {
                 self.pace.answered(neighbour, took);
                 self.pace.brought(neighbour);
-                offer(shelf, ask, &body);
+                offer(shelf, ask, &body, start);
                 Some(cell)
             }
             None => {
@@ -206,7 +206,7 @@ impl Reader {
                         link.arrived(answer.took);
                     }
                 }
-                offer(shelf, ask, &body);
+                offer(shelf, ask, &body, answer.begun);
                 Ok((cell, body))
             }
             None => {
@@ -249,9 +249,9 @@ async fn from_shelf(shelf: Option<&dyn Shelf>, public: &PublicManifest, ask: Sha
     Some((cell?, body))
 }
 
-fn offer(shelf: Option<&dyn Shelf>, ask: ShardAsk, body: &Bytes) {
+fn offer(shelf: Option<&dyn Shelf>, ask: ShardAsk, body: &Bytes, begun: Instant) {
     if let Some(shelf) = shelf {
-        shelf.offer(&ask, body);
+        shelf.offer(&ask, body, begun.into_std());
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -34,7 +35,7 @@ impl Shelf for Kept {
         self.answers.lock().unwrap().get(&ask.column).cloned()
     }
 
-    fn offer(&self, ask: &ShardAsk, body: &Bytes) {
+    fn offer(&self, ask: &ShardAsk, body: &Bytes, _: Instant) {
         self.offers.fetch_add(1, Ordering::Relaxed);
         self.answers.lock().unwrap().insert(ask.column, body.clone());
     }

@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::PathBuf,
     sync::Arc,
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -184,7 +185,7 @@ impl Shelf for DiskShelf<'_> {
         found
     }
 
-    fn offer(&self, ask: &ShardAsk, body: &Bytes) {
+    fn offer(&self, ask: &ShardAsk, body: &Bytes, _: Instant) {
         if self.wanted {
             return self.tier.write(ask, body.clone());
         }

@@ -92,10 +92,10 @@ impl Region {
         home(&nodes, (&self.name, self.region.as_str()), &key, |node| self.reader.leaves_out(node))
     }
 
-    /// What this edge has of an owner's strips as a reader of its own sees it, from now on; those of stripes whose home
-    /// is here are kept for others.
+    /// What this edge has of an owner's strips as a reader of its own sees it; those of stripes whose home is here are
+    /// kept for others.
     pub(crate) fn shelf<'s>(&'s self, owner: OwnerId, disk: Option<DiskShelf<'s>>) -> RegionShelf<'s> {
-        RegionShelf { strips: &self.strips, owner, begun: Instant::now(), disk, fills_disk: true }
+        RegionShelf { strips: &self.strips, owner, disk, fills_disk: true }
     }
 
     /// Brings a strip for another edge: from memory, from the disk, else from the origin that the edge names. Cancel
@@ -176,8 +176,6 @@ pub(crate) struct RegionShelf<'s> {
     strips: &'s Strips,
     /// Whose strips are read.
     owner: OwnerId,
-    /// When the read began.
-    begun: Instant,
     disk: Option<DiskShelf<'s>>,
     /// Whether what comes may be written to the disk.
     fills_disk: bool,
@@ -199,10 +197,10 @@ impl Shelf for RegionShelf<'_> {
         }
     }
 
-    fn offer(&self, ask: &ShardAsk, body: &Bytes) {
-        self.strips.insert(self.owner, *ask, body.clone(), self.begun);
+    fn offer(&self, ask: &ShardAsk, body: &Bytes, begun: Instant) {
+        self.strips.insert(self.owner, *ask, body.clone(), begun);
         if let Some(disk) = self.disk.as_ref().filter(|_| self.fills_disk) {
-            disk.offer(ask, body);
+            disk.offer(ask, body, begun);
         }
     }
 
@@ -217,7 +215,8 @@ impl Shelf for RegionShelf<'_> {
 #[cfg(test)]
 mod tests {
     use client::{ReaderOptions, Topology, Transport};
-    use testing::{MemoryTransport, Sample};
+    use futures::FutureExt;
+    use testing::{Fault, FaultyTransport, MemoryTransport, Sample};
 
     use super::*;
 
@@ -278,6 +277,13 @@ mod tests {
 
     /// An origin with one object, and what an edge near it brings.
     async fn scene() -> (Arc<MemoryTransport>, Sample, Region) {
+        scene_with(|origins| origins).await
+    }
+
+    /// The same over a way to the origin.
+    async fn scene_with<T: Transport>(
+        way: impl FnOnce(Arc<MemoryTransport>) -> Arc<T>,
+    ) -> (Arc<MemoryTransport>, Sample, Region) {
         let node = testing::node("o1", testing::place("o1"));
         let origins = Arc::new(MemoryTransport::new(std::slice::from_ref(&node)));
         let sample = Sample::new(1, 300_000);
@@ -288,7 +294,8 @@ mod tests {
             origins.commit(&node.name, &upload, column, public).await.unwrap();
         }
         let topology = Arc::new(Topology::new(vec![node, edge("e2", "asia")]));
-        let reader = Reader::new(Arc::clone(&origins) as _, topology, testing::place("e1"), ReaderOptions::default());
+        let way = way(Arc::clone(&origins));
+        let reader = Reader::new(way, topology, testing::place("e1"), ReaderOptions::default());
         let own = ("e1".parse().unwrap(), "asia".to_owned());
         (origins, sample, Region::new(Arc::new(reader), own, 1 << 22, Arc::new(Metrics::new())))
     }
@@ -313,6 +320,22 @@ mod tests {
         assert_eq!(region.bring(None, &asker(), path(&sample, 0, 0, "o1"), None).await, Err(NotBrought::Missing));
         let brought = |result| region.metrics.strips_brought.get_or_create(&StripLabels { result }).get();
         assert_eq!((brought("pulled"), brought("held"), brought("missing"), brought("busy")), (1, 1, 2, 0));
+    }
+
+    #[tokio::test]
+    async fn a_question_that_joins_a_call_of_before_a_purge_brings_nothing_back() {
+        let late = |_: &NodeName| Fault::Late(Duration::from_millis(20));
+        let (origins, sample, region) = scene_with(|origins| Arc::new(FaultyTransport::new(origins, late))).await;
+        let node: NodeName = "o1".parse().unwrap();
+        let asker = asker();
+        let bring = || region.bring(None, &asker, path(&sample, 0, 0, "o1"), None);
+        let mut before = Box::pin(bring());
+        assert!((&mut before).now_or_never().is_none(), "the origin is asked");
+        region.forget(&sample.owner.id());
+        let (before, after) = tokio::join!(before, bring());
+        assert!(before.is_ok() && before == after);
+        origins.remove(&node);
+        assert_eq!(bring().await, Err(NotBrought::Missing), "it was kept");
     }
 
     #[tokio::test]

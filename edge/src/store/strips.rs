@@ -1,10 +1,9 @@
 //! Strips that an edge keeps in memory for the other edges of its region, as encrypted as origins have them.
 //!
-//! Keeps true: what was kept here of an owner when it purged something is not given from here after that, nor is what a
-//! question brings that was under way then. A question that comes later and joins a read of before may bring such a
-//! strip back, for `KEPT_TIME` at most. An order names an object by its locator, a strip names it by its id, and what
-//! has both is a record at the origins, which may be late or gone: so of an owner who purges one object all strips go.
-//! They are had again, once for the region.
+//! Keeps true: what was kept here of an owner when it purged something is not given from here after that, nor is what
+//! an origin was asked for by then, also where a later question joins that call. An order names an object by its
+//! locator, a strip names it by its id, and what has both is a record at the origins, which may be late or gone: so of
+//! an owner who purges one object all strips go. They are had again, once for the region.
 
 use std::{
     sync::Arc,
@@ -56,7 +55,7 @@ impl Strips {
         self.kept.get(ask).map(|kept| kept.strip.clone())
     }
 
-    /// Keeps a strip of an owner's, unless the owner purged something since the read `begun` that brings it.
+    /// Keeps a strip of an owner's, unless the owner purged something since `begun`, when its origin was asked for it.
     pub(super) fn insert(&self, owner: OwnerId, ask: ShardAsk, strip: Bytes, begun: Instant) {
         // In the index before it is kept, or whoever forgets the owner's between the two would not find it.
         let entered = self.index.enter(owner, ask);

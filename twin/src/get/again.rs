@@ -97,7 +97,7 @@ impl Shelf for Kept {
         self.lock().get(ask).cloned()
     }
 
-    fn offer(&self, ask: &ShardAsk, body: &Bytes) {
+    fn offer(&self, ask: &ShardAsk, body: &Bytes, _: std::time::Instant) {
         self.lock().insert(*ask, body.clone());
     }
 
