@@ -11,7 +11,7 @@ use client::{LOG_LINES_LOST, SPANS_LOST, SPANS_SENT};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+    registry::{Metric, Registry},
 };
 
 pub(crate) use self::answers::Answers;
@@ -39,6 +39,7 @@ pub(crate) struct Metrics {
     pub(crate) dns_failed_open: Counter,
     pub(crate) dns_connections_refused: Counter,
     pub(crate) answers: Arc<Answers>,
+    pub(crate) accept_faults: Counter,
     pub(crate) http_cut: Counter,
     pub(crate) http_connections: Gauge,
     pub(crate) http_connections_refused: Counter,
@@ -77,125 +78,92 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let mut it = Self {
-            registry: Registry::with_prefix("evernear_edge"),
-            dns_answers: Family::default(),
-            dns_failed_open: Counter::default(),
-            dns_connections_refused: Counter::default(),
-            answers: Arc::default(),
-            http_cut: Counter::default(),
-            http_connections: Gauge::default(),
-            http_connections_refused: Counter::default(),
-            http_connections_given_up: Counter::default(),
-            block_hits: Counter::default(),
-            block_misses: Counter::default(),
-            cache_bytes: Gauge::default(),
-            disk_hits: Counter::default(),
-            disk_writes: Counter::default(),
-            disk_faults: Counter::default(),
-            fills: Counter::default(),
-            fills_recovered: Counter::default(),
-            fills_turned_away: Counter::default(),
-            fill_bytes: Counter::default(),
-            neighbour_bytes: Counter::default(),
-            strips_brought: Family::default(),
-            fill_faults: Counter::default(),
-            prefetches: Counter::default(),
-            changes: Counter::default(),
-            purges: Counter::default(),
-            disk_sweeps: Counter::default(),
-            change_faults: Counter::default(),
-            policy_faults: Counter::default(),
-            denylist_faults: Counter::default(),
-            announced: Gauge::default(),
-            certificate_faults: Counter::default(),
-            certificate_ends: Gauge::default(),
-            node_certificate_ends: Gauge::default(),
-            log_lines_lost: Counter::default(),
-            spans_sent: Counter::default(),
-            spans_lost: Counter::default(),
-        };
-        let to = &mut it.registry;
-        to.register("dns_answers", "DNS answers by type and rcode", it.dns_answers.clone());
-        to.register("dns_failed_open", "DNS answers given without knowing the object", it.dns_failed_open.clone());
-        to.register("dns_connections_refused", "DNS connections closed at a limit", it.dns_connections_refused.clone());
-        to.register_collector(Box::new(Arc::clone(&it.answers)));
-        to.register("http_cut", "Bodies cut because the rest could not be had", it.http_cut.clone());
-        to.register("http_connections", "Open connections", it.http_connections.clone());
-        to.register(
-            "http_connections_given_up",
-            "Connections that waited for a request and gave way at the limit of all",
-            it.http_connections_given_up.clone(),
-        );
-        to.register("http_connections_refused", "Connections closed at a limit", it.http_connections_refused.clone());
-        to.register("block_hits", "Blocks found in the cache", it.block_hits.clone());
-        to.register("block_misses", "Blocks fetched", it.block_misses.clone());
-        to.register("cache_bytes", "Bytes of blocks in the cache", it.cache_bytes.clone());
-        to.register("disk_hits", "Strips found on the disk", it.disk_hits.clone());
-        to.register("disk_writes", "Strips given to the disk", it.disk_writes.clone());
-        to.register("disk_faults", "Strips on the disk that could not be read or were wrong", it.disk_faults.clone());
-        to.register("fills", "Reads of a stripe, from the disk or from origins", it.fills.clone());
-        to.register("fills_recovered", "Reads that needed the erasure code", it.fills_recovered.clone());
-        to.register(
-            "fills_turned_away",
-            "Reads of a stripe for which there was no room in time",
-            it.fills_turned_away.clone(),
-        );
-        to.register("fill_bytes", "Bytes read from origins for viewers of this edge", it.fill_bytes.clone());
-        to.register(
-            "neighbour_bytes",
-            "Bytes that other edges of the region brought from origins",
-            it.neighbour_bytes.clone(),
-        );
-        to.register(
-            "strips_brought",
-            "Strips brought for other edges of the region: held, pulled from an origin, or not for want of room or strip",
-            it.strips_brought.clone(),
-        );
-        to.register("fill_faults", "Reads of a stripe that failed", it.fill_faults.clone());
-        to.register("prefetches", "Reads of a stripe begun for the index at the end of a film", it.prefetches.clone());
-        to.register("changes", "Changes applied from the feed", it.changes.clone());
-        to.register("purges", "Purges applied from the feed", it.purges.clone());
-        to.register("disk_sweeps", "Purged objects swept off the disk", it.disk_sweeps.clone());
-        to.register("change_faults", "Failed asks for changes", it.change_faults.clone());
-        to.register(
-            "policy_faults",
-            "Requests refused because the policy could not be had or gave no verdict",
-            it.policy_faults.clone(),
-        );
-        to.register(
-            "denylist_faults",
-            "Changed denylists that could not be read; the ones before them stay",
-            it.denylist_faults.clone(),
-        );
-        to.register(
-            "announced_timestamp_seconds",
-            "When an origin last took this edge's announcement",
-            it.announced.clone(),
-        );
-        to.register(
-            "certificate_faults",
-            "Failed tries to share or renew the certificate of [https.acme], or to read that of [https] again",
-            it.certificate_faults.clone(),
-        );
-        to.register(
-            "node_certificate_expiry_timestamp_seconds",
-            "When the certificate of this edge towards origins ends",
-            it.node_certificate_ends.clone(),
-        );
-        to.register(
-            "certificate_expiry_timestamp_seconds",
-            "When the certificate that viewers see ends; 0 while there is none",
-            it.certificate_ends.clone(),
-        );
-        to.register("log_lines_lost", "Lines of the log that it took too slowly", it.log_lines_lost.clone());
-        to.register("spans_sent", "Spans of traces that the collector took", it.spans_sent.clone());
-        to.register(
-            "spans_lost",
-            "Spans of traces lost because too many waited or the collector did not take them",
-            it.spans_lost.clone(),
-        );
-        it
+        let (mut registry, answers) = (Registry::with_prefix("evernear_edge"), Arc::<Answers>::default());
+        registry.register_collector(Box::new(Arc::clone(&answers)));
+        let to = &mut registry;
+        Self {
+            dns_answers: register(to, "dns_answers", "DNS answers by type and rcode"),
+            dns_failed_open: register(to, "dns_failed_open", "DNS answers given without knowing the object"),
+            dns_connections_refused: register(to, "dns_connections_refused", "DNS connections closed at a limit"),
+            accept_faults: register(
+                to,
+                "accept_faults",
+                "Times that the system gave a door no connection, for want of descriptors or memory",
+            ),
+            http_cut: register(to, "http_cut", "Bodies cut because the rest could not be had"),
+            http_connections: register(to, "http_connections", "Open connections"),
+            http_connections_given_up: register(
+                to,
+                "http_connections_given_up",
+                "Connections that waited for a request and gave way at the limit of all",
+            ),
+            http_connections_refused: register(to, "http_connections_refused", "Connections closed at a limit"),
+            block_hits: register(to, "block_hits", "Blocks found in the cache"),
+            block_misses: register(to, "block_misses", "Blocks fetched"),
+            cache_bytes: register(to, "cache_bytes", "Bytes of blocks in the cache"),
+            disk_hits: register(to, "disk_hits", "Strips found on the disk"),
+            disk_writes: register(to, "disk_writes", "Strips given to the disk"),
+            disk_faults: register(to, "disk_faults", "Strips on the disk that could not be read or were wrong"),
+            fills: register(to, "fills", "Reads of a stripe, from the disk or from origins"),
+            fills_recovered: register(to, "fills_recovered", "Reads that needed the erasure code"),
+            fills_turned_away: register(
+                to,
+                "fills_turned_away",
+                "Reads of a stripe for which there was no room in time",
+            ),
+            fill_bytes: register(to, "fill_bytes", "Bytes read from origins for viewers of this edge"),
+            neighbour_bytes: register(
+                to,
+                "neighbour_bytes",
+                "Bytes that other edges of the region brought from origins",
+            ),
+            strips_brought: register(
+                to,
+                "strips_brought",
+                "Strips brought for other edges of the region: held, pulled from an origin, or not for want of room or strip",
+            ),
+            fill_faults: register(to, "fill_faults", "Reads of a stripe that failed"),
+            prefetches: register(to, "prefetches", "Reads of a stripe begun for the index at the end of a film"),
+            changes: register(to, "changes", "Changes applied from the feed"),
+            purges: register(to, "purges", "Purges applied from the feed"),
+            disk_sweeps: register(to, "disk_sweeps", "Purged objects swept off the disk"),
+            change_faults: register(to, "change_faults", "Failed asks for changes"),
+            policy_faults: register(
+                to,
+                "policy_faults",
+                "Requests refused because the policy could not be had or gave no verdict",
+            ),
+            denylist_faults: register(
+                to,
+                "denylist_faults",
+                "Changed denylists that could not be read; the ones before them stay",
+            ),
+            announced: register(to, "announced_timestamp_seconds", "When an origin last took this edge's announcement"),
+            certificate_faults: register(
+                to,
+                "certificate_faults",
+                "Failed tries to share or renew the certificate of [https.acme], or to read that of [https] again",
+            ),
+            node_certificate_ends: register(
+                to,
+                "node_certificate_expiry_timestamp_seconds",
+                "When the certificate of this edge towards origins ends",
+            ),
+            certificate_ends: register(
+                to,
+                "certificate_expiry_timestamp_seconds",
+                "When the certificate that viewers see ends; 0 while there is none",
+            ),
+            log_lines_lost: register(to, "log_lines_lost", "Lines of the log that it took too slowly"),
+            spans_sent: register(to, "spans_sent", "Spans of traces that the collector took"),
+            spans_lost: register(
+                to,
+                "spans_lost",
+                "Spans of traces lost because too many waited or the collector did not take them",
+            ),
+            answers,
+            registry,
+        }
     }
 
     /// Writes all of it as Prometheus text.
@@ -211,6 +179,13 @@ impl Metrics {
         }
         text
     }
+}
+
+/// Makes what counts under a name.
+fn register<M: Metric + Clone + Default>(registry: &mut Registry, name: &'static str, help: &'static str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ pub(crate) async fn serve(
 ) {
     // Nobody counts those that are refused.
     let handshakes = Connections::new(HANDSHAKES_MAX, HANDSHAKES_OF_ONE_MAX, Counter::default());
-    let places = Places::default();
+    let (places, faults) = (Places::default(), node.metrics.accept_faults.clone());
     let serve = |accepted: Accepted| {
         let (node, membership, places) = (Arc::clone(&node), Arc::clone(&membership), places.clone());
         async move {
@@ -83,7 +83,7 @@ pub(crate) async fn serve(
             }
         }
     };
-    Acceptor::new(socket, handshakes, shutdown).each(serve).await;
+    Acceptor::new(socket, handshakes, faults, shutdown).each(serve).await;
 }
 
 /// The places of edges that are who they say: how many each of them has.

@@ -87,10 +87,11 @@ fn ready(announced: u64, now: u64) -> (StatusCode, String) {
 
 /// Answers until the shutdown; dropping it cuts what is open.
 pub(crate) async fn serve(node: Arc<Node>, socket: TcpListener, shutdown: ShutdownWatch) {
+    let faults = node.metrics.accept_faults.clone();
     let app = Arc::new(Admin(node));
     // Nobody counts those that are refused.
     let connections = Connections::new(CONNECTIONS_MAX, CONNECTIONS_MAX, Counter::default());
-    let acceptor = Acceptor::new(socket, connections, shutdown.clone());
+    let acceptor = Acceptor::new(socket, connections, faults, shutdown.clone());
     let serve = |Accepted { stream, admitted, .. }| {
         let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
         async move {

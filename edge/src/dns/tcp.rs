@@ -33,7 +33,7 @@ use crate::listen::{
 pub(super) async fn serve(door: DnsDoor, socket: TcpListener, shutdown: watch::Receiver<bool>) {
     let (config, refused) = (&door.node.config.dns, door.node.metrics.dns_connections_refused.clone());
     let connections = Connections::new(config.connections_max, config.connections_per_address_max, refused);
-    let acceptor = Acceptor::new(socket, connections, shutdown.clone());
+    let acceptor = Acceptor::new(socket, connections, door.node.metrics.accept_faults.clone(), shutdown.clone());
     let serve = |Accepted { stream, peer, admitted }| {
         let (door, shutdown) = (door.clone(), shutdown.clone());
         async move {

@@ -18,7 +18,8 @@ impl HttpDoor {
         shutdown: ShutdownWatch,
     ) {
         let (alive, mut all_ended) = mpsc::channel(1);
-        let mut acceptor = Acceptor::new(socket, self.connections(), shutdown.clone());
+        let mut acceptor =
+            Acceptor::new(socket, self.connections(), self.node.metrics.accept_faults.clone(), shutdown.clone());
         while let Some(Accepted { stream, peer, admitted }) = acceptor.next().await {
             admitted.seat().wait(Instant::now());
             // One that the system takes back is closed.

@@ -1,10 +1,15 @@
 //! The one loop that accepts connections over TCP: for DNS, HTTP, the other edges, and the operator.
 //!
 //! Keeps true: a door has no more connections than its [`Connections`] allow; none is accepted after the shutdown;
-//! where the system gives none, because no descriptor is left, the next try waits.
+//! where the system gives none, because no descriptor is left, the next try waits, and the log is told once a minute.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::{Error, ErrorKind},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -15,14 +20,22 @@ use tokio::{
 use super::connections::{Admitted, Connections};
 
 /// After a failed accept the next try waits, or the loop would spin: the connection that could not be accepted stays in
-/// the queue.
-const RETRY: Duration = Duration::from_millis(50);
+/// the queue. After each in a row it waits twice as long, up to the last.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LAST: Duration = Duration::from_secs(1);
+/// Between lines of the log that say so.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// A socket that accepts connections until the shutdown.
 pub(crate) struct Acceptor {
     socket: TcpListener,
     connections: Connections,
     shutdown: watch::Receiver<bool>,
+    /// Failed accepts of all doors.
+    faults: Counter,
+    /// What the next failed accept in a row waits, and when the log was last told of one.
+    pause: Duration,
+    told: Option<Instant>,
 }
 
 /// A connection that has a seat. From [`Acceptor::next`] it counts for no address until [`Admitted::of`], as a balancer
@@ -34,8 +47,13 @@ pub(crate) struct Accepted {
 }
 
 impl Acceptor {
-    pub(crate) fn new(socket: TcpListener, connections: Connections, shutdown: watch::Receiver<bool>) -> Self {
-        Self { socket, connections, shutdown }
+    pub(crate) fn new(
+        socket: TcpListener,
+        connections: Connections,
+        faults: Counter,
+        shutdown: watch::Receiver<bool>,
+    ) -> Self {
+        Self { socket, connections, shutdown, faults, pause: RETRY_FIRST, told: None }
     }
 
     /// Returns the next connection; none once the shutdown was called. Cancel safe.
@@ -47,17 +65,32 @@ impl Acceptor {
                 accepted = self.socket.accept() => accepted,
             };
             match accepted {
+                // Its other side ended it while it was in the queue.
+                Err(error) if is_of_other_side(&error) => {}
                 Err(error) => {
-                    let address = self.socket.local_addr().ok().map(tracing::field::display);
-                    tracing::warn!(%error, address, "connection not accepted");
-                    sleep(RETRY).await;
+                    self.count(&error, Instant::now());
+                    sleep(self.pause).await;
+                    self.pause = (self.pause * 2).min(RETRY_LAST);
                 }
                 Ok((stream, peer)) => {
+                    self.pause = RETRY_FIRST;
                     if let Some(admitted) = self.connections.admit() {
                         return Some(Accepted { stream, peer, admitted });
                     }
                 }
             }
+        }
+    }
+
+    fn count(&mut self, error: &Error, now: Instant) {
+        self.faults.inc();
+        if self.told.is_none_or(|told| now.duration_since(told) >= TELL_EVERY) {
+            self.told = Some(now);
+            let address = self.socket.local_addr().ok().map(tracing::field::display);
+            tracing::warn!(
+                %error, address,
+                "the system gives no connection; they wait, and evernear_edge_accept_faults counts the tries"
+            );
         }
     }
 
@@ -78,12 +111,18 @@ impl Acceptor {
     }
 }
 
+fn is_of_other_side(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{fs::File, sync::Arc};
 
-    use prometheus_client::metrics::counter::Counter;
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use testing::Heard;
     use tokio::{io::AsyncReadExt, sync::Semaphore, time::timeout};
+    use tracing_subscriber::fmt;
 
     use super::*;
 
@@ -103,7 +142,8 @@ mod tests {
             let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let (address, refused, (down, going_down)) =
                 (socket.local_addr().unwrap(), Counter::default(), watch::channel(false));
-            let acceptor = Acceptor::new(socket, Connections::new(max, max, refused.clone()), going_down);
+            let acceptor =
+                Acceptor::new(socket, Connections::new(max, max, refused.clone()), Counter::default(), going_down);
             let end = Arc::new(Semaphore::new(0));
             let ends = Arc::clone(&end);
             let serving = tokio::spawn(acceptor.each(move |accepted| {
@@ -149,5 +189,33 @@ mod tests {
         timeout(DEADLINE, &mut scene.serving).await.unwrap().unwrap();
         assert!(is_closed(&mut open).await);
         assert!(TcpStream::connect(scene.address).await.is_err(), "nobody listens any more");
+    }
+    /// For a process of its own, as nextest gives it: no other test would find a descriptor.
+    #[tokio::test]
+    async fn without_descriptors_the_log_is_told_once_and_connections_are_accepted_later() {
+        let log = Heard::default();
+        let writer = log.clone();
+        let _heard = tracing::subscriber::set_default(fmt().with_writer(move || writer.clone()).finish());
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, faults) = (socket.local_addr().unwrap(), Counter::default());
+        let (_down, going_down) = watch::channel(false);
+        let connections = Connections::new(8, 8, Counter::default());
+        let mut acceptor = Acceptor::new(socket, connections, faults.clone(), going_down);
+        let _viewer = TcpStream::connect(address).await.unwrap();
+
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(256), ..before }).unwrap();
+        let mut taken = Vec::new();
+        while let Ok(file) = File::open("/dev/null") {
+            taken.push(file);
+        }
+        // Tries after 0, 50, 150, 350 and 750 ms; without growing pauses there would be twenty.
+        assert!(timeout(Duration::from_secs(1), acceptor.next()).await.is_err());
+        drop(taken);
+        setrlimit(Resource::Nofile, before).unwrap();
+        assert!((3..=6).contains(&faults.get()), "{}", faults.get());
+        assert_eq!(log.text().lines().count(), 1, "{}", log.text());
+        assert!(timeout(DEADLINE, acceptor.next()).await.unwrap().is_some());
+        assert_eq!(acceptor.pause, RETRY_FIRST);
     }
 }
