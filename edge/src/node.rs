@@ -4,7 +4,9 @@
 use std::{
     collections::HashSet,
     net::IpAddr,
+    num::NonZero,
     sync::{Arc, OnceLock},
+    thread::available_parallelism,
     time::SystemTime,
 };
 
@@ -15,6 +17,7 @@ use format::{
     wire::{NodeEntry, Role},
 };
 use sandbox::Tier;
+use tokio::task::spawn_blocking;
 
 use crate::{
     clock,
@@ -39,6 +42,7 @@ use crate::{
         names::{Hold, Named, Names},
         objects::{Objects, Opened},
         register::Register,
+        room::Room,
     },
 };
 
@@ -57,6 +61,8 @@ pub(crate) struct Node {
     /// What the change feed told of.
     pub(crate) register: Arc<Register>,
     pub(crate) policies: Arc<Policies>,
+    /// A place for each run of an owner's policy.
+    pub(crate) runs: Arc<Room>,
     pub(crate) cache: BlockCache,
     pub(crate) directories: Directories,
     pub(crate) fills: Arc<Fills>,
@@ -227,35 +233,41 @@ impl Node {
         EdgeFacts::of(&self.config.place, self.load())
     }
 
+    /// Makes room for runs of policies: one owner, alone, has all cores.
+    pub(crate) fn room_of_runs() -> Arc<Room> {
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        Room::new(u32::try_from(2 * cores).unwrap_or(u32::MAX))
+    }
+
     /// Decides about one request by the policy of the name asked for and, where it is another, of the object itself.
     ///
     /// # Errors
-    /// [`Fault::Policy`] while a policy cannot be had.
+    /// [`Fault::Policy`] while a policy cannot be had, [`Fault::Busy`] while too much is asked of it.
     pub(crate) async fn decide(
         &self,
         root: &Opened,
         leaf: &Opened,
         ask: &Arc<Ask<'static>>,
     ) -> Result<Decision, Fault> {
-        let of_root = self.program_of(root).await?.serve(ask)?;
+        let of_root = self.verdict(root, ask).await?;
         let (a, b) = (&root.record.lease, &leaf.record.lease);
         if (a.owner, &a.policy) == (b.owner, &b.policy) {
             return Ok(of_root);
         }
-        Ok(of_root.and(&self.program_of(leaf).await?.serve(ask)?))
+        Ok(of_root.and(&self.verdict(leaf, ask).await?))
     }
 
     /// Says where blocks of `leaf` may lie here: what both policies allow.
     ///
     /// # Errors
-    /// [`Fault::Policy`] while a policy cannot be had.
+    /// [`Fault::Policy`] while a policy cannot be had, [`Fault::Busy`] while too much is asked of it.
     pub(crate) async fn hold(&self, root: &Opened, leaf: &Opened, ask: &Arc<Ask<'static>>) -> Result<Tier, Fault> {
-        let of_root = self.program_of(root).await?.hold(ask);
+        let of_root = self.tier(root, ask).await?;
         let (a, b) = (&root.record.lease, &leaf.record.lease);
         if of_root == Tier::None || (a.owner, &a.policy) == (b.owner, &b.policy) {
             return Ok(of_root);
         }
-        let of_leaf = self.program_of(leaf).await?.hold(ask);
+        let of_leaf = self.tier(leaf, ask).await?;
         // The tiers stand in order of how much they permit.
         Ok(if (of_leaf as u8) < (of_root as u8) { of_leaf } else { of_root })
     }
@@ -267,6 +279,48 @@ impl Node {
             return None;
         }
         self.program_of(leaf).await.ok()
+    }
+
+    async fn verdict(&self, opened: &Opened, ask: &Arc<Ask<'static>>) -> Result<Decision, Fault> {
+        let program = self.program_of(opened).await?;
+        match program.recall(ask) {
+            Some(known) => known,
+            None => self.run(program, opened, ask, Program::serve).await?,
+        }
+    }
+
+    async fn tier(&self, opened: &Opened, ask: &Arc<Ask<'static>>) -> Result<Tier, Fault> {
+        let program = self.program_of(opened).await?;
+        match program.known_tier(ask) {
+            Some(known) => Ok(known),
+            None => self.run(program, opened, ask, Program::hold).await,
+        }
+    }
+
+    /// Has a policy say what it does not remember. An owner's runs on a thread of its own, where owners take turns: it
+    /// may take milliseconds, in which all viewers of a worker would wait. The built-in one, which never does, runs
+    /// here. Cancel safe: what a run said is remembered.
+    ///
+    /// # Errors
+    /// [`Fault::Busy`] where too many of the owner's wait.
+    async fn run<T: Send + 'static>(
+        &self,
+        program: Arc<Program>,
+        opened: &Opened,
+        ask: &Arc<Ask<'static>>,
+        hook: impl FnOnce(&Program, &Arc<Ask<'static>>) -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        if program.is_built_in() {
+            return Ok(hook(&program, ask));
+        }
+        let turn = self.runs.take(opened.record.lease.owner, 1).await?;
+        let ask = Arc::clone(ask);
+        let run = move || {
+            let said = hook(&program, &ask);
+            drop(turn);
+            said
+        };
+        spawn_blocking(run).await.map_err(|_| Fault::Policy)
     }
 
     async fn program_of(&self, opened: &Opened) -> Result<Arc<Program>, Fault> {

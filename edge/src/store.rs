@@ -16,6 +16,6 @@ pub(crate) mod objects;
 pub(crate) mod records;
 pub(crate) mod region;
 pub(crate) mod register;
-mod room;
+pub(crate) mod room;
 mod strips;
 pub(crate) mod watch;

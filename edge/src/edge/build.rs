@@ -69,6 +69,7 @@ pub(super) fn build(
         names: Arc::new(Names::new(reader, &config.cache, Arc::clone(&register))),
         register,
         policies: Arc::new(policies),
+        runs: Node::room_of_runs(),
         topology: Arc::clone(topology),
         membership: parts.membership.clone(),
         known_nodes,

@@ -61,14 +61,24 @@ impl Program {
     /// # Errors
     /// [`Fault::Policy`] when a run has no verdict, or the version has expired: nobody is served on a guess.
     pub(crate) fn serve(&self, ask: &Arc<Ask<'static>>) -> Result<Decision, Fault> {
-        self.seconds_left(ask)?;
-        let said = match self.known(ask) {
-            Some(said) => said,
-            None => self.run(ask)?,
-        };
+        match self.recall(ask) {
+            Some(known) => known,
+            None => Ok(self.decision(self.run(ask)?, ask)),
+        }
+    }
+
+    /// Returns what [`Self::serve`] would, where no run is needed for it.
+    pub(crate) fn recall(&self, ask: &Ask<'_>) -> Option<Result<Decision, Fault>> {
+        match self.seconds_left(ask) {
+            Err(fault) => Some(Err(fault)),
+            Ok(_) => Some(Ok(self.decision(self.known(ask)?, ask))),
+        }
+    }
+
+    fn decision(&self, said: Arc<Said>, ask: &Ask<'_>) -> Decision {
         let decision = Decision::new(said, ask.now());
         // Nobody keeps an answer for longer than its version counts.
-        Ok(if self.expires == 0 { decision } else { decision.until(self.expires, ask.now) })
+        if self.expires == 0 { decision } else { decision.until(self.expires, ask.now) }
     }
 
     /// Returns what is remembered for these facts.

@@ -1,14 +1,16 @@
 //! What the libraries of the doors would log, and what [`edge::may_log`] leaves of it. Workers have threads of their
 //! own, so all of the process is heard: nextest gives each test one.
 
-use format::Kind;
+use format::{Kind, PolicyName};
 use http::Method;
 use testing::{Heard, noise_of, until};
 use tracing_subscriber::{Layer, Registry, filter::filter_fn, fmt, layer::SubscriberExt};
 
 use crate::{
+    guest::{MEMORY, component_of_world},
     http3::viewer,
     https::{host, start},
+    policy::publish_component,
     site::Site,
 };
 
@@ -83,4 +85,33 @@ async fn libraries_of_the_doors_log_neither_labels_nor_where_viewers_come_from()
         assert!(all.contains(said), "without the filter they do: {said}");
     }
     assert!(allowed.contains("viewer=127.40.0.0"), "of an address the network may be logged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_policy_of_an_owner_runs_on_a_worker() {
+    let log = Heard::default();
+    let writer = log.clone();
+    let layer = fmt::layer().with_ansi(false).with_thread_names(true).with_writer(move || writer.clone());
+    tracing::subscriber::set_global_default(Registry::default().with(layer)).expect("a process of its own");
+
+    let site = Site::start().await;
+    let wat = format!(
+        r#"(module {MEMORY}
+            (func (export "evernear:policy/serve@1.0.0#serve") (result i32) SERVE)
+            (func (export "evernear:policy/hold@1.0.0#hold") (result i32) unreachable))"#
+    );
+    for (serve, status, says) in
+        [("unreachable", 503, "gave no verdict"), ("i32.const 512", 200, "did not say what may be kept")]
+    {
+        let name: PolicyName = format!("p-{status}").parse().unwrap();
+        let component = component_of_world(&wat.replace("SERVE", serve), "serve-hold");
+        publish_component(&site, &component, &name, 1, "").await;
+        let stored = site.store_as("a.bin", "video/mp4", noise_of(status.into(), 300_000), Kind::File, &name).await;
+        assert_eq!(site.get(&stored, "/", &[]).await.status(), status);
+        let text = log.text();
+        let line = text.lines().find(|line| line.contains(says)).unwrap_or_else(|| panic!("{says}: {text}"));
+        assert!(!line.contains(" worker-"), "{line}");
+    }
+    assert!(log.text().lines().any(|line| line.contains(" worker-") && line.contains("access")), "workers have names");
+    site.stop().await;
 }
