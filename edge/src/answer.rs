@@ -197,7 +197,7 @@ async fn object(
             reply.locator = locator;
             if request.keeps && is_dated && reply.is_short_hit() {
                 let words = Words {
-                    said: Arc::clone(&decision.served),
+                    said: Arc::clone(&decision.said),
                     coded: reply.length().filter(|_| reply.is_coded()),
                     until: decision.says_so_until(ask.now()),
                     lasting: ways.lasting(request, &reply),

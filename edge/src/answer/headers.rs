@@ -37,7 +37,7 @@ pub(crate) fn secure(fields: &mut HeaderMap) {
 }
 
 /// Marks the answer as one of our own pages.
-pub(crate) fn own_page(fields: &mut HeaderMap) {
+pub(crate) fn of_own_page(fields: &mut HeaderMap) {
     fields.insert(header::CONTENT_SECURITY_POLICY, OWN_PAGE);
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn of_verdict(fields: &mut HeaderMap, decision: &Decision) {
     if decision.marks().contains(Marks::NOINDEX) {
         set(fields, ROBOTS, "noindex");
     }
-    of_owner(fields, &decision.served.served.headers, &decision.served.effects);
+    of_owner(fields, &decision.said.verdict.headers, &decision.said.effects);
 }
 
 /// Adds what the owner's policy says; the sandbox has refused names that are ours. Several fields of one name all stay.

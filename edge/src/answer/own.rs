@@ -52,7 +52,7 @@ pub(super) fn own_page(fields: HeaderMap, text: String) -> Reply {
 
 /// Adds to these fields those of a page of our own.
 pub(super) fn own_fields(mut fields: HeaderMap) -> HeaderMap {
-    headers::own_page(&mut fields);
+    headers::of_own_page(&mut fields);
     headers::set(&mut fields, header::CONTENT_TYPE, "text/html; charset=utf-8");
     fields
 }

@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn a_page_may_have_its_own_style_and_no_other() {
         let mut fields = http::HeaderMap::new();
-        crate::answer::headers::own_page(&mut fields);
+        crate::answer::headers::of_own_page(&mut fields);
         let allowed = format!("style-src 'sha256-{}';", BASE64.encode(digest(&SHA256, STYLE.as_bytes()).as_ref()));
         let policy = fields[http::header::CONTENT_SECURITY_POLICY].to_str().unwrap();
         assert!(policy.contains(&allowed), "{policy} has not {allowed}");

@@ -241,7 +241,7 @@ impl Ready {
         let said = program.known(&ask)?;
         let is_partial = [header::RANGE, header::IF_MATCH].iter().any(|name| conditions.contains_key(name));
         let is_coded =
-            !is_partial && may_be_coded(&self.file, said.served.marks) && takes_zstd(head.texts("accept-encoding"));
+            !is_partial && may_be_coded(&self.file, said.verdict.marks) && takes_zstd(head.texts("accept-encoding"));
         let words = self.words.borrow();
         let words_of =
             |is_coded| words.iter().find(|words| words.are_of(&said, is_coded) && present.seconds < words.until);

@@ -62,7 +62,7 @@ pub(crate) fn refusal(request: &Request, fault: &Fault) -> Reply {
 pub(crate) fn refused(style: Style, fault: &Fault, id: RequestId) -> (HeaderMap, Bytes) {
     let mut fields = HeaderMap::new();
     headers::secure(&mut fields);
-    headers::own_page(&mut fields);
+    headers::of_own_page(&mut fields);
     headers::set(&mut fields, header::CONTENT_TYPE, style.mime());
     let seconds = fault.time_to_live().as_secs();
     let lifetime = if seconds == 0 { "no-store".to_owned() } else { format!("public, max-age={seconds}") };

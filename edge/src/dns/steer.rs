@@ -18,7 +18,7 @@ const LOAD_FULL: u8 = 95;
 
 /// An edge that may be named.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Candidate<'e> {
+pub(crate) struct Choice<'e> {
     /// Its name.
     pub(crate) name: &'e str,
     /// Where it is.
@@ -31,22 +31,22 @@ pub(crate) struct Candidate<'e> {
     pub(crate) weight: u8,
 }
 
-/// Orders the edges for one answer, best first, as indices into `candidates`: none when the owner allows none, else one
+/// Orders the edges for one answer, best first, as indices into `choices`: none when the owner allows none, else one
 /// to three. Where no edge is healthy, or all are full, they count as healthy and empty: a wrong guess still may serve.
 #[must_use]
-pub(crate) fn steer(candidates: &[Candidate<'_>], viewer: Coordinates, locator: &Locator) -> Vec<usize> {
-    let allowed: Vec<usize> = (0..candidates.len()).filter(|at| candidates[*at].weight > 0).collect();
-    let healthy = prefer(allowed, |at| candidates[at].healthy);
-    let chosen = prefer(healthy, |at| candidates[at].load < LOAD_FULL);
+pub(crate) fn steer(choices: &[Choice<'_>], viewer: Coordinates, locator: &Locator) -> Vec<usize> {
+    let allowed: Vec<usize> = (0..choices.len()).filter(|at| choices[*at].weight > 0).collect();
+    let healthy = prefer(allowed, |at| choices[at].healthy);
+    let chosen = prefer(healthy, |at| choices[at].load < LOAD_FULL);
 
     let mut by_distance: Vec<(f64, usize)> =
-        chosen.into_iter().map(|at| (viewer.kilometres_to(candidates[at].place), at)).collect();
-    by_distance.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| candidates[a.1].name.cmp(candidates[b.1].name)));
+        chosen.into_iter().map(|at| (viewer.kilometres_to(choices[at].place), at)).collect();
+    by_distance.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| choices[a.1].name.cmp(choices[b.1].name)));
     let Some(&(nearest, _)) = by_distance.first() else { return Vec::new() };
 
     let near = by_distance.partition_point(|(distance, _)| *distance <= nearest + BAND_KILOMETRES);
     let score = |at: usize| {
-        let edge = &candidates[at];
+        let edge = &choices[at];
         rendezvous::score(locator.as_bytes(), edge.name, f64::from(edge.weight))
     };
     by_distance[..near].sort_by(|a, b| score(b.1).total_cmp(&score(a.1)));
@@ -81,8 +81,8 @@ mod tests {
         }
     }
 
-    fn candidate<'e>(name: &'e str, place: &'e Place) -> Candidate<'e> {
-        Candidate { name, place, healthy: true, load: 10, weight: 100 }
+    fn choice<'e>(name: &'e str, place: &'e Place) -> Choice<'e> {
+        Choice { name, place, healthy: true, load: 10, weight: 100 }
     }
 
     const TOKYO: Coordinates = Coordinates { latitude: 35.7, longitude: 139.7 };
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn the_nearest_comes_first() {
         let places = [place(50.8, 4.4), place(35.6, 139.8), place(40.7, -74.0)];
-        let edges = [candidate("bru", &places[0]), candidate("tyo", &places[1]), candidate("nyc", &places[2])];
+        let edges = [choice("bru", &places[0]), choice("tyo", &places[1]), choice("nyc", &places[2])];
         let order = steer(&edges, TOKYO, &Locator([1; 32]));
         assert_eq!((order[0], order.len()), (1, 2), "a third edge an ocean away is not named");
     }
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn one_region_agrees_on_one_edge_for_an_object_and_spreads_objects() {
         let places = [place(35.6, 139.8), place(35.4, 139.6), place(36.0, 140.0)];
-        let edges = [candidate("a", &places[0]), candidate("b", &places[1]), candidate("c", &places[2])];
+        let edges = [choice("a", &places[0]), choice("b", &places[1]), choice("c", &places[2])];
         let first = |byte, viewer| steer(&edges, viewer, &Locator([byte; 32]))[0];
         let yokohama = Coordinates { latitude: 35.4, longitude: 139.6 };
         let mut firsts = [0; 3];
@@ -112,14 +112,14 @@ mod tests {
     #[test]
     fn refused_full_and_silent_edges_stand_back() {
         let places = [place(35.6, 139.8), place(50.8, 4.4)];
-        let [near, far] = [candidate("near", &places[0]), candidate("far", &places[1])];
+        let [near, far] = [choice("near", &places[0]), choice("far", &places[1])];
         let first = |near, far| steer(&[near, far], TOKYO, &Locator([1; 32])).first().copied();
-        assert_eq!(first(Candidate { weight: 0, ..near }, far), Some(1));
-        assert_eq!(first(Candidate { healthy: false, ..near }, far), Some(1));
-        assert_eq!(first(Candidate { load: 95, ..near }, far), Some(1));
-        assert_eq!(first(Candidate { load: 94, ..near }, far), Some(0));
-        assert_eq!(first(Candidate { healthy: false, ..near }, Candidate { healthy: false, ..far }), Some(0));
-        assert_eq!(first(Candidate { weight: 0, ..near }, Candidate { weight: 0, ..far }), None);
+        assert_eq!(first(Choice { weight: 0, ..near }, far), Some(1));
+        assert_eq!(first(Choice { healthy: false, ..near }, far), Some(1));
+        assert_eq!(first(Choice { load: 95, ..near }, far), Some(1));
+        assert_eq!(first(Choice { load: 94, ..near }, far), Some(0));
+        assert_eq!(first(Choice { healthy: false, ..near }, Choice { healthy: false, ..far }), Some(0));
+        assert_eq!(first(Choice { weight: 0, ..near }, Choice { weight: 0, ..far }), None);
     }
 
     proptest! {
@@ -131,21 +131,21 @@ mod tests {
             let viewer = Coordinates { latitude, longitude };
             let places: Vec<Place> = edges.iter().map(|edge| place(edge.0, edge.1)).collect();
             let names: Vec<String> = (0..edges.len()).map(|at| format!("edge-{at}")).collect();
-            let candidates: Vec<Candidate<'_>> = edges.iter().enumerate().map(|(at, edge)| Candidate {
+            let choices: Vec<Choice<'_>> = edges.iter().enumerate().map(|(at, edge)| Choice {
                 name: &names[at], place: &places[at], healthy: edge.2, load: edge.3, weight: edge.4,
             }).collect();
-            let order = steer(&candidates, viewer, &Locator(locator));
+            let order = steer(&choices, viewer, &Locator(locator));
             prop_assert!(order.len() <= EDGES_MAX);
-            prop_assert!(order.iter().all(|at| candidates[*at].weight > 0));
-            prop_assert_eq!(order.is_empty(), candidates.iter().all(|edge| edge.weight == 0));
+            prop_assert!(order.iter().all(|at| choices[*at].weight > 0));
+            prop_assert_eq!(order.is_empty(), choices.iter().all(|edge| edge.weight == 0));
             let distinct: std::collections::BTreeSet<_> = order.iter().collect();
             prop_assert_eq!(distinct.len(), order.len());
             if let Some(first) = order.first() {
-                let good = |edge: &Candidate<'_>| edge.weight > 0 && edge.healthy && edge.load < LOAD_FULL;
-                let nearest = candidates.iter().filter(|edge| good(edge)).map(|edge| viewer.kilometres_to(edge.place));
+                let good = |edge: &Choice<'_>| edge.weight > 0 && edge.healthy && edge.load < LOAD_FULL;
+                let nearest = choices.iter().filter(|edge| good(edge)).map(|edge| viewer.kilometres_to(edge.place));
                 let nearest = nearest.fold(f64::INFINITY, f64::min);
                 if nearest.is_finite() {
-                    prop_assert!(viewer.kilometres_to(candidates[*first].place) <= nearest + BAND_KILOMETRES);
+                    prop_assert!(viewer.kilometres_to(choices[*first].place) <= nearest + BAND_KILOMETRES);
                 }
             }
         }

@@ -12,10 +12,10 @@ use format::{
     Locator,
     wire::{NodeEntry, Role},
 };
-use sandbox::{Candidate as PolicyCandidate, CountryCode};
+use sandbox::{Candidate, CountryCode};
 use tokio::time::timeout;
 
-use super::steer::{Candidate, steer};
+use super::steer::{Choice, steer};
 use crate::{
     clock,
     node::Node,
@@ -75,8 +75,7 @@ pub(super) async fn steer_to(
         policy: Some((lease.owner, Cow::Owned(lease.policy.clone()))),
     });
     let edges = edges(node);
-    let candidates: Vec<PolicyCandidate> =
-        edges.iter().map(|(edge, _)| policy_candidate(node, edge, &locator)).collect();
+    let candidates: Vec<Candidate> = edges.iter().map(|(edge, _)| candidate(node, edge, &locator)).collect();
     match program.steer(&ask, &candidates) {
         Err(_) => {
             node.metrics.policy_faults.inc();
@@ -107,10 +106,10 @@ fn order(
     viewer: ViewerPlace,
     locator: &Locator,
 ) -> Vec<IpAddr> {
-    let candidates: Vec<Candidate<'_>> = edges
+    let choices: Vec<Choice<'_>> = edges
         .iter()
         .zip(weights)
-        .map(|((edge, healthy), weight)| Candidate {
+        .map(|((edge, healthy), weight)| Choice {
             name: edge.name.as_str(),
             place: &edge.place,
             healthy: *healthy,
@@ -120,13 +119,13 @@ fn order(
         .collect();
     // A viewer of whom nothing is known most likely came to the edge near it.
     let from = viewer.coordinates.unwrap_or_else(|| Coordinates::of(&node.config.place));
-    steer(&candidates, from, locator).into_iter().flat_map(|at| edges[at].0.public.iter().copied()).collect()
+    steer(&choices, from, locator).into_iter().flat_map(|at| edges[at].0.public.iter().copied()).collect()
 }
 
-fn policy_candidate(node: &Node, edge: &NodeEntry, locator: &Locator) -> PolicyCandidate {
+fn candidate(node: &Node, edge: &NodeEntry, locator: &Locator) -> Candidate {
     let known = ViewerPlace::of_country(edge.place.country);
     let country: CountryCode = country_code(edge.place.country);
-    PolicyCandidate {
+    Candidate {
         country,
         continent: continent(known.continent),
         region: 0,

@@ -64,7 +64,7 @@ async fn converse(
         if request.metadata.message_type == MessageType::Response {
             return Ok(());
         }
-        let answer = Answer::default();
+        let answer = Encoded::default();
         door.handle_request::<_, TokioTime>(&request, answer.clone()).await;
         let framed = answer.take();
         if framed.is_empty() {
@@ -84,16 +84,16 @@ async fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 
 /// Takes an answer as it goes over TCP: its length, then itself.
 #[derive(Clone, Default)]
-struct Answer(Arc<Mutex<Vec<u8>>>);
+struct Encoded(Arc<Mutex<Vec<u8>>>);
 
-impl Answer {
+impl Encoded {
     fn take(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 #[async_trait]
-impl ResponseHandler for Answer {
+impl ResponseHandler for Encoded {
     async fn send_response<'a>(
         &mut self,
         response: MessageResponse<

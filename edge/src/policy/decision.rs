@@ -10,7 +10,7 @@ use crate::error::Fault;
 /// A decision about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decision {
-    pub(crate) served: Arc<Said>,
+    pub(crate) said: Arc<Said>,
     /// Seconds the viewer may keep the answer, already cut at the second when the decision itself turns.
     pub(crate) viewer_seconds: u32,
     /// The second since 1970 at which the decision itself turns.
@@ -25,13 +25,13 @@ pub(crate) struct Decision {
 }
 
 impl Decision {
-    pub(super) fn new(served: Arc<Said>, now: u32) -> Self {
-        let turns = valid_until(&served.timed, now);
+    pub(super) fn new(said: Arc<Said>, now: u32) -> Self {
+        let turns = valid_until(&said.timed, now);
         let left = turns.map_or(u32::MAX, |turns| turns.saturating_sub(now));
         let stale_seconds = if turns.is_some() { 0 } else { u32::MAX };
-        let viewer_seconds = served.served.client_ttl.min(left);
+        let viewer_seconds = said.verdict.client_ttl.min(left);
         let turns = u64::from(now) + u64::from(left);
-        Self { viewer_seconds, served, turns, stale_seconds, ends: u64::MAX, moves: false }
+        Self { viewer_seconds, said, turns, stale_seconds, ends: u64::MAX, moves: false }
     }
 
     /// Returns the second since 1970 from which its words to the viewer are others, at `now`.
@@ -46,17 +46,17 @@ impl Decision {
     /// are joined: the first refusal decides, the shorter lifetime holds, what both say of caches and headers adds up.
     pub(crate) fn and(self, then: &Self) -> Self {
         let viewer_seconds = self.viewer_seconds.min(then.viewer_seconds);
-        if self.served.served.outcome != Outcome::Allow {
+        if self.said.verdict.outcome != Outcome::Allow {
             return Self { viewer_seconds, ..self };
         }
-        let served = self.served.served.clone().and(then.served.served.clone());
-        let effects = [&self.served.effects[..], &then.served.effects].concat();
-        let timed = [&self.served.timed[..], &then.served.timed].concat();
-        let vary = in_order([&self.served.vary[..], &then.served.vary].concat());
+        let verdict = self.said.verdict.clone().and(then.said.verdict.clone());
+        let effects = [&self.said.effects[..], &then.said.effects].concat();
+        let timed = [&self.said.timed[..], &then.said.timed].concat();
+        let vary = in_order([&self.said.vary[..], &then.said.vary].concat());
         let (turns, moves) = (self.turns.min(then.turns), self.moves || then.moves);
         let (stale_seconds, ends) = (self.stale_seconds.min(then.stale_seconds), self.ends.min(then.ends));
-        let served = Arc::new(Said { served, effects, timed, vary });
-        Self { served, viewer_seconds, turns, stale_seconds, ends, moves }
+        let said = Arc::new(Said { verdict, effects, timed, vary });
+        Self { said, viewer_seconds, turns, stale_seconds, ends, moves }
     }
 
     /// The same for an answer to a link that ends in so many seconds: what it opens is not kept for longer.
@@ -81,14 +81,14 @@ impl Decision {
     }
 
     pub(crate) fn marks(&self) -> Marks {
-        self.served.served.marks
+        self.said.verdict.marks
     }
 
     /// Returns the refusal, if it is one that is not a redirect. A redirect to nowhere is one: it must not end as a
     /// yes.
     pub(crate) fn refusal(&self) -> Option<Fault> {
-        let status = self.served.served.status;
-        match self.served.served.outcome {
+        let status = self.said.verdict.status;
+        match self.said.verdict.outcome {
             Outcome::Allow => None,
             Outcome::Redirect => self.redirect().is_none().then_some(Fault::Policy),
             Outcome::Hide => Some(Fault::Unknown),
@@ -98,9 +98,9 @@ impl Decision {
 
     /// Returns where to redirect to, with the status.
     pub(crate) fn redirect(&self) -> Option<(u16, &str)> {
-        let served = &self.served.served;
-        (served.outcome == Outcome::Redirect)
-            .then(|| served.target.as_deref().map(|target| (served.status, target)))
+        let verdict = &self.said.verdict;
+        (verdict.outcome == Outcome::Redirect)
+            .then(|| verdict.target.as_deref().map(|target| (verdict.status, target)))
             .flatten()
     }
 
@@ -109,7 +109,7 @@ impl Decision {
     //# An origin server SHOULD generate a Vary header field on a cacheable response when it wishes that response to be
     //# selectively reused for subsequent requests.
     pub(crate) fn vary(&self) -> String {
-        self.served.vary.join(", ")
+        self.said.vary.join(", ")
     }
 
     /// Returns the Cache-Control of the answer.
@@ -147,8 +147,8 @@ impl Decision {
 
     /// Returns for how many seconds the answer may be kept stale, each with its name in Cache-Control.
     fn stale(&self) -> [(&'static str, u32); 2] {
-        let served = &self.served.served;
-        [("stale-while-revalidate", served.stale_revalidate), ("stale-if-error", served.stale_error)]
+        let verdict = &self.said.verdict;
+        [("stale-while-revalidate", verdict.stale_revalidate), ("stale-if-error", verdict.stale_error)]
             .map(|(name, seconds)| (name, seconds.min(self.stale_seconds)))
     }
 }
@@ -164,8 +164,8 @@ fn rounded(seconds: u32) -> u32 {
 impl Decision {
     /// Allows, and says this beside it.
     pub(crate) fn allowing(headers: Vec<sandbox::Header>, effects: Vec<sandbox::Effect>, marks: Marks) -> Self {
-        let served = sandbox::Served { headers, marks, ..Said::allow().served };
-        Self::new(Arc::new(Said::of(served, effects, &[])), 0)
+        let verdict = sandbox::Served { headers, marks, ..Said::allow().verdict };
+        Self::new(Arc::new(Said::of(verdict, effects, &[])), 0)
     }
 }
 
@@ -177,10 +177,10 @@ mod tests {
 
     /// A yes that hung on these questions, at second 40.
     fn asked(questions: Vec<Question>) -> Decision {
-        let served = Served { stale_revalidate: 60, stale_error: 600, ..Said::allow().served };
+        let verdict = Served { stale_revalidate: 60, stale_error: 600, ..Said::allow().verdict };
         let asked = |question| Asked { link: 0, question, answer: false.into() };
         let trace: Vec<Asked> = questions.into_iter().map(asked).collect();
-        Decision::new(Arc::new(Said::of(served, Vec::new(), &trace)), 40)
+        Decision::new(Arc::new(Said::of(verdict, Vec::new(), &trace)), 40)
     }
 
     #[test]
@@ -226,9 +226,9 @@ mod tests {
     fn no_cache_is_told_to_keep_an_answer_past_an_end() {
         let year = |marks| {
             let mut said = Said::allow();
-            let served = &mut said.served;
-            (served.client_ttl, served.stale_error, served.stale_revalidate) = (31_536_000, 86_400, 600);
-            served.marks = marks;
+            let verdict = &mut said.verdict;
+            (verdict.client_ttl, verdict.stale_error, verdict.stale_revalidate) = (31_536_000, 86_400, 600);
+            verdict.marks = marks;
             Decision::new(Arc::new(said), 1_000)
         };
         let immutable = || year(Marks::IMMUTABLE);
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn a_redirect_to_nowhere_is_a_refusal() {
         let mut said = Said::allow();
-        said.served.outcome = Outcome::Redirect;
+        said.verdict.outcome = Outcome::Redirect;
         let decision = Decision { viewer_seconds: 60, ..Decision::new(Arc::new(said), 0) };
         assert_eq!((decision.redirect(), decision.refusal()), (None, Some(Fault::Policy)));
     }

@@ -34,11 +34,11 @@ pub(crate) struct Program {
     pub(crate) expires: u64,
     served: RwLock<Trie<Arc<Said>>>,
     held: RwLock<Trie<Tier>>,
-    steered: Mutex<Steered>,
+    steered: Mutex<Weights>,
 }
 
 /// Weights hang on the edges too, so a memory holds for one set of them.
-struct Steered {
+struct Weights {
     candidates: u64,
     trie: Trie<Steering>,
 }
@@ -52,7 +52,7 @@ impl Program {
             expires,
             served: RwLock::new(Trie::new(SERVED_BYTES_MAX)),
             held: RwLock::new(Trie::new(HELD_BYTES_MAX)),
-            steered: Mutex::new(Steered { candidates: 0, trie: Trie::new(STEERED_BYTES_MAX) }),
+            steered: Mutex::new(Weights { candidates: 0, trie: Trie::new(STEERED_BYTES_MAX) }),
         }
     }
 
@@ -191,7 +191,7 @@ impl Program {
         let run = run.ok_or(Fault::Policy)?;
         let mut steered = self.steered.lock().unwrap_or_else(PoisonError::into_inner);
         if steered.candidates != fingerprint {
-            *steered = Steered { candidates: fingerprint, trie: Trie::new(STEERED_BYTES_MAX) };
+            *steered = Weights { candidates: fingerprint, trie: Trie::new(STEERED_BYTES_MAX) };
         }
         if steered.trie.insert(&run.trace, run.verdict.clone(), run.verdict.weights.len()).is_err() {
             steered.trie = Trie::new(STEERED_BYTES_MAX);

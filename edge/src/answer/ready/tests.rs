@@ -25,7 +25,7 @@ async fn opened(seed: u8) -> Arc<Opened> {
 
 /// Returns an answer with a file that was reached over a folder, and what a policy said then.
 fn ready(folder: &Arc<Opened>, file: &Arc<Opened>) -> Ready {
-    let said = Decision::allowing(vec![], vec![], Marks::empty()).served;
+    let said = Decision::allowing(vec![], vec![], Marks::empty()).said;
     let lasting = Lasting::of(StatusCode::OK, HeaderMap::new());
     Ready {
         trail: [folder, file].map(|opened| (Arc::downgrade(opened), Watch::default())).into(),
