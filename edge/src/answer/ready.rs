@@ -46,7 +46,8 @@ use crate::{
 /// What an answer takes beside its head and its content, about.
 const READY_BYTES: usize = 1024;
 /// Heads that are kept for one target: of sixteen different words of the owner's policy, each over both forms of the
-/// file.
+/// file. Of more the last that were made stay; whoever gets other words has the answer made, which costs what it cost
+/// the first time, and nobody else's head but the oldest.
 const HEADS_MAX: usize = 32;
 /// What the record of a file takes that is not counted: its manifests and its lease, as they came and as they were
 /// read.

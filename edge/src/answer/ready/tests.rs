@@ -56,3 +56,22 @@ async fn what_was_said_while_a_folder_had_another_lease_is_not_said_again() {
     // The second record was read while the second answer was made: its lease may end sooner.
     assert_eq!(words_with(&renewed), 1, "what was said before told caches of the first lease");
 }
+
+#[tokio::test]
+async fn of_more_different_words_than_are_kept_the_last_that_were_made_stay() {
+    let (folder, file) = (opened(1).await, opened(2).await);
+    let mut answers = Answers::new(1 << 20);
+    let mut said = Vec::new();
+    for _ in 0..HEADS_MAX + 3 {
+        let ready = ready(&folder, &file);
+        said.insert(0, Arc::as_ptr(&ready.words.borrow()[0].said));
+        answers.insert("label.example", "/file", ready);
+    }
+    let kept = answers.young.answers.values().next().unwrap();
+    let kept: Vec<_> = kept.words.borrow().iter().map(|words| Arc::as_ptr(&words.said)).collect();
+    assert_eq!(kept, said[..HEADS_MAX]);
+    // The bytes of those that left are free again.
+    let bytes = answers.young.bytes;
+    answers.insert("label.example", "/file", ready(&folder, &file));
+    assert_eq!(answers.young.bytes, bytes);
+}
