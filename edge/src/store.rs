@@ -9,6 +9,7 @@ pub(crate) mod disk;
 pub(crate) mod film;
 mod forgotten;
 mod frames;
+pub(crate) mod hand;
 mod index;
 pub(crate) mod miss;
 pub(crate) mod names;

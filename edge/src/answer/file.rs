@@ -21,6 +21,7 @@ use crate::{
     store::{
         body::{Body, Source},
         coded::Coded,
+        hand::Hand,
         objects::Opened,
     },
 };
@@ -49,7 +50,8 @@ pub(super) async fn file(
     if plan.is_coded {
         coding::say_zstd(&mut whole, validators);
     }
-    let mut pieces = Pieces { node, file: &file, tier, is_sent: plan.is_sent, is_begun: false, source: Source::Hit };
+    let (hand, is_sent) = (&request.hand, plan.is_sent);
+    let mut pieces = Pieces { node, file: &file, tier, hand, is_sent, is_begun: false, source: Source::Hit };
     let mut content = Vec::new();
     for piece in plan.pieces() {
         content.push(match piece {
@@ -77,6 +79,7 @@ struct Pieces<'a> {
     node: &'a Node,
     file: &'a Arc<Opened>,
     tier: Tier,
+    hand: &'a Hand,
     /// Whether they are sent, or only their length told.
     is_sent: bool,
     /// Whether there was one before.
@@ -96,7 +99,14 @@ impl Pieces<'_> {
         if range.start == 0 && self.is_sent {
             self.file.begin();
         }
-        let body = Body::new((&self.node.cache, &self.node.fills), Arc::clone(self.file), geometry, range, self.tier);
+        let body = Body::new(
+            (&self.node.cache, &self.node.fills),
+            Arc::clone(self.file),
+            geometry,
+            range,
+            self.tier,
+            self.hand.clone(),
+        );
         self.source = self.source.max(body.source);
         let begins = !std::mem::replace(&mut self.is_begun, true) && self.is_sent;
         Ok(Piece::Blocks(if begins { body.begin(&self.node.fills).await? } else { body }))
@@ -105,7 +115,13 @@ impl Pieces<'_> {
     /// Returns all of it compressed, its first block already read.
     async fn coded(&mut self) -> Result<Piece, Fault> {
         let geometry = self.file.object.geometry().ok_or(Fault::Damaged)?;
-        let coded = Coded::new((&self.node.cache, &self.node.fills), Arc::clone(self.file), geometry, self.tier);
+        let coded = Coded::new(
+            (&self.node.cache, &self.node.fills),
+            Arc::clone(self.file),
+            geometry,
+            self.tier,
+            self.hand.clone(),
+        );
         self.source = coded.source;
         if !self.is_sent {
             return Ok(Piece::Coded(Box::new(coded)));

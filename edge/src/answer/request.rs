@@ -12,7 +12,7 @@ use super::{
     head::{HEADER_BYTES_MAX, Head, Wants},
     page::Style,
 };
-use crate::{error::Fault, net::cut, zone::LOCALHOST};
+use crate::{error::Fault, net::cut, store::hand::Hand, zone::LOCALHOST};
 
 /// Fields of one request.
 const FIELDS_MAX: usize = 100;
@@ -33,6 +33,8 @@ pub(crate) struct Request {
     pub(crate) fields: HeaderMap,
     /// Whether whoever asks keeps answers that are ready, and this may be one.
     pub(crate) keeps: bool,
+    /// Of the connection, where other answers go out beside this one.
+    pub(crate) hand: Hand,
 }
 
 /// A name for a request in pages and logs: 64 bits, unique enough to find one among a day's.
@@ -111,6 +113,7 @@ impl Intake {
             query: uri.query().unwrap_or("").to_owned(),
             fields,
             keeps: false,
+            hand: Hand::default(),
         };
         let line = target.len() + request.method.as_str().len();
         // HTTP/2 and 3 have the host in a field of their own, in which nobody is named, and a path that is one.
@@ -204,7 +207,8 @@ impl Request {
         Asked { id: self.id, viewer: for_logs(self.peer), version: self.version, method: self.method.as_str() }
     }
 
-    /// Whether it asks for the same as another; only the name of the request, and who keeps the answer, may differ.
+    /// Whether it asks for the same as another; only the name of the request, who keeps the answer, and the hand of its
+    /// connection may differ.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         (&self.method, self.version, self.is_secure, self.peer)
             == (&other.method, other.version, other.is_secure, other.peer)
@@ -234,6 +238,7 @@ impl Request {
             query: target.query().unwrap_or("").to_owned(),
             fields,
             keeps: head.wants == Wants::Whole,
+            hand: Hand::default(),
         })
     }
 }
@@ -303,6 +308,7 @@ mod tests {
             query: String::new(),
             fields: fields.iter().map(field).collect(),
             keeps: false,
+            hand: Hand::default(),
         }
     }
 

@@ -11,12 +11,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use format::limits::BLOCK_BYTES;
 use futures::{StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use h2::{
     Reason, RecvStream,
     server::{Builder, SendResponse},
 };
-use http::{Version, header};
+use http::{Method, Version, header, request::Parts};
 use pingora_core::server::ShutdownWatch;
 use tokio::{io::AsyncReadExt, time::timeout};
 
@@ -26,7 +27,7 @@ use super::{
     respond::respond,
     send::Sent,
     session::Session,
-    stream::{Stream, Written},
+    stream::{GIVEN_BYTES_MAX, Stream, Written},
     turns::Turns,
     wire::{Rest, Timer, Wire},
     worker::Worker,
@@ -34,11 +35,12 @@ use super::{
 use crate::{
     answer::{
         head::{self, HEADER_BYTES_MAX},
-        ready::Asker,
+        ready::{Asker, Given},
         reply::add_of_request,
         request::{Asked, Intake, Request, RequestId, for_logs, target_of},
     },
     listen::connections::Seat,
+    store::hand::InHand,
 };
 
 /// How a connection in clear begins that speaks HTTP/2 (section 3.4), and no request of another version.
@@ -238,52 +240,67 @@ impl Connection<'_> {
             return;
         }
         let start = Instant::now();
-        let (worker, asker) = (&self.worker, &self.asker);
         let (head, content) = request.into_parts();
         let length = head.headers.get(header::CONTENT_LENGTH);
         let has_body = !content.is_end_stream() && length.is_none_or(|length| length != "0");
         // A content need not be announced, and the end of the stream may come a little after the header.
         let content = (has_body && length.is_none()).then_some(content);
-        let mut stream = Stream::new(way, Arc::clone(&self.link));
+        let stream = Stream::new(way, Arc::clone(&self.link));
         let mut room = head::ROOM;
-        let given =
-            head::of_request(&head, &mut room).filter(|_| !has_body).and_then(|head| worker.give(&head, asker, start));
-        let Some(mut given) = given else {
-            let (worker, asker) = (Rc::clone(worker), Rc::clone(asker));
-            self.answers.push(Box::pin(async move {
-                let (mut start, mut has_body) = (start, has_body);
-                if let Some(content) = content {
-                    let deadline = worker.door.node.config.http.header_deadline();
-                    let Some(comes) = has_content(content, deadline).await else { return };
-                    (start, has_body) = (Instant::now(), comes);
-                }
-                let mut intake = Intake::read(&head, target_of(&head), has_body, asker.peer, asker.is_secure);
-                if let Intake::Ready(request) = &mut intake {
-                    request.keeps = head::wants_whole(&request.fields);
-                }
-                // By the target as it came, as it is looked up: a question mark at its end is a part of it.
-                let target = head.uri.path_and_query().map_or("", |target| target.as_str());
-                let keep = |request: &Request, ready| worker.keep(&request.authority, target, ready);
-                respond(&worker.door, &mut Session::Stream(&mut stream), intake, start, keep).await;
-            }));
-            return;
-        };
+        let common = head::of_request(&head, &mut room).filter(|_| !has_body);
+        let given = common.and_then(|common| self.worker.give(&common, &self.asker, start));
+        // Where there is no room for it, it is made as that comes.
+        match given.and_then(|given| Some((self.link.hand.try_take(waiting_bytes(&given))?, given))) {
+            Some((held, given)) => self.give(stream, given, held, head.method, start),
+            None => self.make(stream, head, (content, has_body), start),
+        }
+    }
+
+    /// Has an answer made and written. Whether it has a content is said, or a `content` that need not come.
+    fn make(&mut self, mut stream: Stream, head: Parts, content: (Option<RecvStream>, bool), start: Instant) {
+        let (worker, asker, hand) = (Rc::clone(&self.worker), Rc::clone(&self.asker), self.link.hand.clone());
+        self.answers.push(Box::pin(async move {
+            let (mut start, (content, mut has_body)) = (start, content);
+            if let Some(content) = content {
+                let deadline = worker.door.node.config.http.header_deadline();
+                let Some(comes) = has_content(content, deadline).await else { return };
+                (start, has_body) = (Instant::now(), comes);
+            }
+            let mut intake = Intake::read(&head, target_of(&head), has_body, asker.peer, asker.is_secure);
+            if let Intake::Ready(request) = &mut intake {
+                request.keeps = head::wants_whole(&request.fields);
+                request.hand = hand;
+            }
+            // By the target as it came, as it is looked up: a question mark at its end is a part of it.
+            let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+            let keep = |request: &Request, ready| worker.keep(&request.authority, target, ready);
+            respond(&worker.door, &mut Session::Stream(&mut stream), intake, start, keep).await;
+        }));
+    }
+
+    /// Gives an answer that was ready; what of it the viewer has no room for yet is written on the turns to come.
+    fn give(&mut self, mut stream: Stream, mut given: Given, held: InHand, method: Method, start: Instant) {
+        let (worker, asker) = (&self.worker, &self.asker);
         let id = given.id;
         let mut fields = given.take_fields();
         add_of_request(&mut fields, worker.date(), id);
         stream.head(given.status, fields);
         let written = stream.give(&given.content);
         if let Ok(Written::Head) = written {
+            if waiting_bytes(&given) == 0 {
+                given.content = vec![given.content.concat().into()];
+            }
             let (worker, asker) = (Rc::clone(worker), Rc::clone(asker));
             self.answers.push(Box::pin(async move {
-                let asked = asked(id, &asker, head.method.as_str());
+                let asked = asked(id, &asker, method.as_str());
                 let mut sent = Sent::begin(&worker.door.node, asked, start);
                 sent.of_given(&given);
                 given.send(&mut Session::Stream(&mut stream), sent).await;
+                drop(held);
             }));
             return;
         }
-        let mut sent = Sent::begin(&worker.door.node, asked(id, asker, head.method.as_str()), start);
+        let mut sent = Sent::begin(&worker.door.node, asked(id, asker, method.as_str()), start);
         sent.of_given(&given);
         if written.is_ok() {
             sent.bytes = given.bytes();
@@ -353,6 +370,12 @@ async fn has_content(mut content: RecvStream, deadline: Duration) -> Option<bool
         Ok(first) => Some(first.is_some()),
         Err(_) => Some(true),
     }
+}
+
+/// Returns what an answer that is ready holds while it waits for its viewer: its block, or nothing where it is small,
+/// for then it is copied.
+fn waiting_bytes(given: &Given) -> usize {
+    if given.bytes() <= GIVEN_BYTES_MAX as u64 { 0 } else { BLOCK_BYTES }
 }
 
 fn asked<'m>(id: RequestId, asker: &Asker, method: &'m str) -> Asked<'m> {

@@ -242,7 +242,10 @@ async fn request(
         },
     };
     let start = Instant::now();
-    let intake = Intake::read(&head, target_of(&head), has_body, peer.ip(), true);
+    let mut intake = Intake::read(&head, target_of(&head), has_body, peer.ip(), true);
+    if let Intake::Ready(request) = &mut intake {
+        request.hand = way.link.hand.clone();
+    }
     //= https://www.rfc-editor.org/rfc/rfc9114#section-4.1
     //# When the server does not need to receive the remainder of the request, it MAY abort reading the request stream, send a
     //# complete response, and cleanly close the sending part of the stream.

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use format::limits::BLOCK_BYTES;
+
 /// A connection that is silent when the edge ends stays open so long, for a request that is on its way.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// What a viewer still sends on a connection that is closed is read for so long at most.
@@ -17,6 +19,11 @@ pub(super) const STREAMS_MAX: u32 = 64;
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
 /// The same where each piece is waited for by itself: who takes nothing is soon gone.
 pub(super) const PIECE_BYTES_ALONE: usize = 16 * 1024;
+
+/// Content that all answers on a connection of HTTP/2 or HTTP/3 hold until the viewer takes it: a block of 32 of them.
+/// Beside it lie a piece of each answer in the buffers of HTTP/2, and what was asked for ahead, in the room that all
+/// viewers of the edge share.
+pub(super) const HAND_BYTES_MAX: usize = 32 * BLOCK_BYTES;
 
 /// Returns how long a viewer may take for so many bytes of which the last, however few, may take `deadline`.
 pub(super) fn patience(deadline: Duration, bytes: usize) -> Duration {

@@ -2,7 +2,8 @@
 //! other's piece, so each waits for its turn for as long as the link brings the viewer any content.
 //!
 //! Keeps true: who takes nothing is gone after `http.write_seconds`, whatever else it sends and is sent; and a stream
-//! whose viewer takes of others only, once these have had as many turns as they are.
+//! whose viewer takes of others only, once these have had as many turns as they are. What the answers hold meanwhile
+//! has a bound for all of them.
 
 use std::{
     pin::pin,
@@ -12,7 +13,11 @@ use std::{
 
 use tokio::time::timeout;
 
-use super::{limits::bytes_min, wire::Left};
+use super::{
+    limits::{HAND_BYTES_MAX, bytes_min},
+    wire::Left,
+};
+use crate::store::hand::Hand;
 
 /// What the answers on one connection know of each other.
 pub(super) struct Link {
@@ -24,12 +29,19 @@ pub(super) struct Link {
     deadline: Duration,
     /// Whether the viewer took too little of all of them.
     is_stuck: AtomicBool,
+    /// What they hold.
+    pub(super) hand: Hand,
 }
 
 impl Link {
     pub(super) fn new(deadline: Duration, taken: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        let (waiting, is_stuck) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { waiting, taken: Box::new(taken), deadline, is_stuck }
+        Self {
+            waiting: AtomicUsize::new(0),
+            taken: Box::new(taken),
+            deadline,
+            is_stuck: AtomicBool::new(false),
+            hand: Hand::of(HAND_BYTES_MAX),
+        }
     }
 
     /// Returns the time in which something has to be taken.
@@ -63,7 +75,9 @@ impl Link {
         let mut turns = 0;
         loop {
             let before = self.taken();
-            if let Ok(written) = timeout(self.deadline, &mut write).await {
+            // Whoever took too little of what was written before is not waited for again.
+            let patience = if self.is_stuck() { Duration::ZERO } else { self.deadline };
+            if let Ok(written) = timeout(patience, &mut write).await {
                 return written.map_err(|_| Left);
             }
             turns += 1;
@@ -137,6 +151,10 @@ mod tests {
         let begun = Instant::now();
         assert!(stopped.in_turn(write(31)).await.is_err(), "too little is taken");
         assert_eq!((begun.elapsed().as_secs(), stopped.is_stuck()), (30, true));
+        assert!(stopped.in_turn(write(0)).await.is_ok(), "what waits for nobody is written all the same");
+        let begun = Instant::now();
+        assert!(stopped.in_turn(write(1)).await.is_err());
+        assert_eq!(begun.elapsed().as_secs(), 0, "it is not waited for again");
         assert!(slow.in_turn(write(59)).await.is_ok());
         assert!(slow.in_turn(write(61)).await.is_err(), "one alone has had its turn and another");
         let written = join_all((0..10).map(|_| slow.in_turn(write(299)))).await;

@@ -89,7 +89,7 @@ impl Reply {
             match piece {
                 Piece::Blocks(body) => {
                     let left = body.length();
-                    let flow = Flow::Range(body.reading(), left);
+                    let flow = Flow::Range(Box::new(body.reading()), left);
                     write_flow(node, session, flow, number == last, bytes).await?;
                 }
                 Piece::Bytes(content) => write_bytes(session, content, number == last, bytes).await?,
@@ -239,7 +239,7 @@ impl Drop for Sent<'_> {
 /// What comes of an object block by block.
 enum Flow {
     /// A range of it, and the bytes that are left.
-    Range(Reading, u64),
+    Range(Box<Reading>, u64),
     /// All of it, compressed.
     Coded(Box<Coded>),
 }
@@ -253,6 +253,14 @@ impl Flow {
                 Ok(block)
             }
             Self::Coded(coded) => coded.next(fills).await,
+        }
+    }
+
+    /// Whether other answers of the same connection have much in hand, too.
+    fn is_crowded(&self) -> bool {
+        match self {
+            Self::Range(reading, _) => reading.is_crowded(),
+            Self::Coded(coded) => coded.is_crowded(),
         }
     }
 
@@ -289,6 +297,10 @@ async fn write_flow(
         while !rest.is_empty() {
             let piece = rest.split_to(rest.len().min(session.piece_bytes()));
             let is_last = rest.is_empty() && flow.is_over();
+            if rest.is_empty() && flow.is_crowded() {
+                // In the buffer of its connection it would keep all of the block in memory, which counts no more then.
+                piece = Bytes::copy_from_slice(&piece);
+            }
             write_bytes(session, piece, ends && is_last, bytes).await?;
         }
     }

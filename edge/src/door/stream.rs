@@ -9,7 +9,7 @@ use http::{HeaderMap, Response, StatusCode};
 use super::{link::Link, wire::Left};
 
 /// A content of so many bytes is given at once, without anybody who waits until the viewer has taken it.
-const GIVEN_BYTES_MAX: usize = 16 * 1024;
+pub(super) const GIVEN_BYTES_MAX: usize = 16 * 1024;
 
 /// The way of an answer back.
 pub(super) struct Stream {
@@ -101,7 +101,7 @@ impl Stream {
         self.respond.send_reset(Reason::INTERNAL_ERROR);
     }
 
-    /// Returns when the viewer has reset the stream, or its connection is gone.
+    /// Returns when the viewer has reset the stream, or its connection is gone. Cancel safe.
     pub(super) async fn gone(&mut self) {
         let _ = poll_fn(|cx| match &mut self.content {
             Some(stream) => stream.poll_reset(cx),

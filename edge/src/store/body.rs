@@ -10,6 +10,7 @@ use sandbox::Tier;
 use super::{
     cache::{BlockCache, BlockKey},
     film::{has_boxes, index_behind},
+    hand::{Hand, InHand},
     miss::{Ahead, Fills, Flight},
     objects::Opened,
 };
@@ -34,6 +35,10 @@ pub(crate) struct Body {
     ready: VecDeque<(BlockIndex, Bytes)>,
     /// Stripes that were asked for ahead.
     ahead: VecDeque<Ahead>,
+    /// Of the connection that all of it goes out on.
+    hand: Hand,
+    /// Room for what was read last, and the first block of that.
+    held: (Option<BlockIndex>, InHand),
     /// The first stripe not asked for yet.
     next: u64,
     /// Before the block in hand was read: what is forgotten after that is not to be kept.
@@ -51,8 +56,9 @@ impl Body {
         geometry: Geometry,
         range: Range<u64>,
         tier: Tier,
+        hand: Hand,
     ) -> Self {
-        let body = Self::without((cache, fills), opened, geometry, range, tier, |_| false);
+        let body = Self::without((cache, fills), opened, geometry, range, tier, hand, |_| false);
         Self { passes_frames: false, ..body }
     }
 
@@ -64,6 +70,7 @@ impl Body {
         geometry: Geometry,
         range: Range<u64>,
         tier: Tier,
+        hand: Hand,
         is_had: impl Fn(BlockIndex) -> bool,
     ) -> Self {
         let locator = opened.object.locator();
@@ -74,8 +81,8 @@ impl Body {
         };
         let source = geometry.slices(range.clone()).filter(|slice| !is_had(slice.block));
         let source = farthest(source.take(LOOKED_AT_MAX).map(held));
-        let (ready, ahead, begun) = (VecDeque::new(), VecDeque::new(), Instant::now());
-        Self { opened, geometry, range, tier, ready, ahead, next: 0, begun, passes_frames: true, source }
+        let (ready, ahead, held, begun) = (VecDeque::new(), VecDeque::new(), Default::default(), Instant::now());
+        Self { opened, geometry, range, tier, ready, ahead, hand, held, next: 0, begun, passes_frames: true, source }
     }
 
     /// Reads the first block, so that what fails at once still gets an honest status.
@@ -84,6 +91,7 @@ impl Body {
     /// The faults of reading.
     pub(crate) async fn begin(mut self, fills: &Arc<Fills>) -> Result<Self, Fault> {
         let Some(first) = self.geometry.slices(self.range.clone()).next() else { return Ok(self) };
+        self.take_room(first.block).await;
         if self.tier != Tier::None {
             ReadAhead::new(&self).reach(fills, &mut self, first.block);
         }
@@ -108,6 +116,21 @@ impl Body {
         }
     }
 
+    /// Gives back the room for what was read before, and waits for that which reading a block takes, unless it has that
+    /// already. Cancel safe.
+    async fn take_room(&mut self, block: BlockIndex) {
+        if self.held.0 == Some(block) || self.ready.front().is_some_and(|(index, _)| *index == block) {
+            return;
+        }
+        self.held = (None, InHand::default());
+        let bytes = match self.tier {
+            Tier::None => self.unkept_columns(block).len() * BLOCK_BYTES,
+            _ => self.geometry.block_bytes(block),
+        };
+        self.held = (Some(block), self.hand.take(bytes).await);
+    }
+
+    /// Reads a block; to be called when there is room for it.
     async fn block(&mut self, fills: &Arc<Fills>, block: BlockIndex) -> Result<Bytes, Fault> {
         if let Some((_, bytes)) = self.ready.pop_front_if(|(index, _)| *index == block) {
             return Ok(bytes);
@@ -122,10 +145,16 @@ impl Body {
             self.begun = Instant::now();
             return fills.block(&self.opened, self.geometry, block, self.tier).await;
         }
-        let (stripe, column) = self.geometry.place(block);
-        let columns = column..self.columns(stripe).end.min(column + UNKEPT_BLOCKS_MAX);
+        let (stripe, _) = self.geometry.place(block);
+        let columns = self.unkept_columns(block);
         self.ready = fills.unkept(&self.opened, self.geometry, stripe, columns).await?.into();
         self.ready.pop_front().map(|(_, bytes)| bytes).ok_or(Fault::Busy)
+    }
+
+    /// Returns what is read together with a block of an object of which none may be kept.
+    fn unkept_columns(&self, block: BlockIndex) -> Range<usize> {
+        let (stripe, column) = self.geometry.place(block);
+        column..self.columns(stripe).end.min(column + UNKEPT_BLOCKS_MAX)
     }
 
     /// Returns what brings a block that was asked for ahead, and when that was.
@@ -187,6 +216,7 @@ impl Reading {
     pub(crate) async fn next(&mut self, fills: &Arc<Fills>) -> Result<Option<Bytes>, Fault> {
         let Self { body, ahead, at } = self;
         let Some(slice) = body.geometry.slices(*at..body.range.end).next() else { return Ok(None) };
+        body.take_room(slice.block).await;
         if body.tier != Tier::None {
             ahead.reach(fills, body, slice.block);
         }
@@ -195,13 +225,24 @@ impl Reading {
         Ok(Some(bytes))
     }
 
+    /// Whether other answers of the same connection have much in hand, too.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.body.hand.is_crowded()
+    }
+
     /// Returns when the read of the block that was given last began, or an earlier moment.
     pub(crate) fn begun(&self) -> Instant {
         self.body.begun
     }
 
+    /// Waits for the room that the next block takes, in whatever form. Cancel safe.
+    pub(super) async fn take_room(&mut self) {
+        let block = self.body.geometry.block_at(self.at);
+        self.body.take_room(block).await;
+    }
+
     /// Goes on behind so many bytes, which are had from elsewhere.
-    pub(crate) fn pass(&mut self, bytes: u64) {
+    pub(super) fn pass(&mut self, bytes: u64) {
         self.at += bytes;
     }
 }

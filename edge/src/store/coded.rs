@@ -13,6 +13,7 @@ use sandbox::Tier;
 use super::{
     body::{Body, Reading, Source},
     cache::{BlockCache, BlockKey, Packed},
+    hand::Hand,
     miss::Fills,
     objects::Opened,
 };
@@ -42,6 +43,7 @@ impl Coded {
         opened: Arc<Opened>,
         geometry: Geometry,
         tier: Tier,
+        hand: Hand,
     ) -> Self {
         let known = cache.frames(&opened.object.locator());
         let bytes = |block| {
@@ -51,7 +53,7 @@ impl Coded {
         let length = (0..geometry.blocks()).map(bytes).sum::<Option<u64>>();
         let is_had = |block| matches!(known.get(&block), Some(Some(_)));
         let all = 0..opened.object.length();
-        let body = Body::without((cache, fills), Arc::clone(&opened), geometry, all, tier, is_had);
+        let body = Body::without((cache, fills), Arc::clone(&opened), geometry, all, tier, hand, is_had);
         let source = body.source;
         let (reading, next, pieces) = (body.reading(), BlockIndex(0), vec::IntoIter::default());
         Self { opened, geometry, tier, reading, next, first: None, pieces, length, source }
@@ -78,6 +80,7 @@ impl Coded {
             return Ok(None);
         }
         let block = self.next;
+        self.reading.take_room().await;
         self.next.0 += 1;
         if let Some(frame) = fills.held_frame(&self.opened, self.geometry, block, self.tier) {
             self.reading.pass(self.geometry.block_bytes(block) as u64);
@@ -93,6 +96,11 @@ impl Coded {
                 Ok(self.pieces.next())
             }
         }
+    }
+
+    /// Whether other answers of the same connection have much in hand, too.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.reading.is_crowded()
     }
 
     /// Whether the last piece was given.

@@ -1,8 +1,9 @@
 //! What HTTP/2 alone has: frames by a client that says whatever it is told to, and takes as little as it is told to.
 
 use bytes::Bytes;
+use format::{Kind, PolicyName};
 use futures::future::join_all;
-use h2::client::{self, SendRequest};
+use h2::client::{self, ResponseFuture, SendRequest};
 use http::{Method, Request, StatusCode, Version};
 use testing::{noise_of, until};
 use tokio::{
@@ -12,7 +13,11 @@ use tokio::{
     time::{Duration, sleep, timeout},
 };
 
-use crate::site::{DEADLINE, Site, Stored};
+use crate::{
+    guest::{MEMORY, component_of_world},
+    policy::publish_component,
+    site::{DEADLINE, Site, Stored},
+};
 
 /// Streams at one time, as the edge allows.
 const STREAMS: usize = 64;
@@ -256,6 +261,57 @@ async fn many_streams_of_a_viewer_with_small_windows_are_exact_to_the_last_byte(
             }
         }
     }
+    site.stop().await;
+}
+
+/// Has a viewer who takes nothing ask for many things at once, and waits until the edge has read the blocks that it may
+/// hold for one connection.
+async fn reads_no_more_than_its_hand(site: &Site, asked: &[Stored]) -> Vec<ResponseFuture> {
+    const HELD: u64 = 32;
+    let (requests, _driver) = connect(site, 10).await;
+    let read = async || site.counter("evernear_edge_block_misses_total").await;
+    let before = read().await;
+    let mut answers = Vec::new();
+    for stored in asked {
+        let get = request(&host(stored)).body(()).unwrap();
+        answers.push(requests.clone().ready().await.unwrap().send_request(get, true).unwrap().0);
+    }
+    until("as many blocks as may be held", async || read().await >= before + HELD).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(read().await - before, HELD);
+    // Whoever leaves makes room for those who wait.
+    answers.drain(..asked.len() / 2);
+    until("others", async || read().await > before + HELD).await;
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn for_a_viewer_that_takes_nothing_few_blocks_are_held_however_much_it_asks_for() {
+    let site = Site::start().await;
+    let mut asked = Vec::new();
+    for number in 0..40 {
+        asked.push(site.store("a.bin", "application/octet-stream", noise_of(number, 1_100_000)).await);
+    }
+    drop(reads_no_more_than_its_hand(&site, &asked).await);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_nobody_may_keep_no_more_is_held_for_one_connection() {
+    let site = Site::start().await;
+    let wat = format!(
+        r#"(module {MEMORY}
+            (func (export "evernear:policy/serve@1.0.0#serve") (result i32) i32.const 512)
+            (func (export "evernear:policy/hold@1.0.0#hold") (result i32) i32.const 0))"#
+    );
+    let name: PolicyName = "kept-by-nobody".parse().unwrap();
+    publish_component(&site, &component_of_world(&wat, "serve-hold"), &name, 1, "").await;
+    let mut asked = Vec::new();
+    // The four blocks of a stripe are read together.
+    for number in 0..16 {
+        asked.push(site.store_as("a.bin", "video/mp4", noise_of(number, 1_100_000), Kind::File, &name).await);
+    }
+    drop(reads_no_more_than_its_hand(&site, &asked).await);
     site.stop().await;
 }
 

@@ -1,6 +1,10 @@
 //! The HTTP door over QUIC, asked by h3's own client and by frames that no client sends.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Buf, Bytes};
 use edge::config::HttpsConfig;
@@ -9,11 +13,15 @@ use h3::error::StreamError;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use quinn::{ClientConfig, Connection, Endpoint, TransportConfig, VarInt, crypto::rustls::QuicClientConfig};
 use testing::{noise_of, until};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use crate::{
     https::{host, start, start_with, trusting},
     site::{DEADLINE, Site, Stored},
+    slow::WINDOW_BYTES,
 };
 
 /// `H3_EXCESSIVE_LOAD` of RFC 9114 section 8.1.
@@ -295,5 +303,44 @@ async fn a_connection_that_waits_gives_way_when_the_door_is_full() {
     let given_up = site.counter("evernear_edge_http_connections_given_up_total").await;
     assert!(given_up >= 1, "{given_up}");
     drop((one, two));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn for_a_viewer_that_takes_nothing_few_blocks_are_held_over_http_3_too() {
+    const STREAMS: u64 = 64;
+    const HELD: u64 = 32;
+    let (_dir, https, site) = start(false).await;
+    let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 64 << 18)).await;
+    let viewer = narrow_viewer(&https, &site, &stored, WINDOW_BYTES).await;
+    let read = async || {
+        let (hits, misses) = ("evernear_edge_block_hits_total", "evernear_edge_block_misses_total");
+        site.counter(hits).await + site.counter(misses).await
+    };
+    let mut asked = Vec::new();
+    for block in 0..STREAMS {
+        let range = format!("bytes={}-", block << 18);
+        asked.push(viewer.send(Method::GET, "/", &[("range", &range)]).await.unwrap());
+    }
+    until("as many blocks as may be held", async || read().await >= HELD).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(read().await, HELD);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_that_closes_its_connection_while_its_answer_is_made_is_waited_for_no_more() {
+    let (_dir, https, site) = start(false).await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    site.weather.late(Duration::from_secs(10));
+    let viewer = viewer(&https, &site, &stored).await;
+    let _asked = viewer.send(Method::GET, "/", &[]).await.unwrap();
+    until("the look-up", async || site.weather.was_asked(&stored.sealed.locator)).await;
+    drop(viewer);
+    let begun = Instant::now();
+    until("a free seat", async || site.counter("evernear_edge_http_connections").await == 0).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let left = "evernear_edge_http_answers_total{status=\"499\",cache=\"none\"} 1";
+    assert!(site.metrics().await.contains(left), "{}", site.metrics().await);
     site.stop().await;
 }
