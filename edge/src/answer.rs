@@ -233,7 +233,7 @@ fn ask(node: &Node, request: &Request, path: &Path<'_>, leaf: &Opened, now: Syst
             host: host.into(),
             path: path.spelling().to_owned().into(),
             query: request.query.clone().into(),
-            fields: Fields::Owned(request.fields.clone()),
+            fields: Fields::Shared(Arc::clone(&request.fields)),
             token,
         }),
         object: Some(Arc::clone(&leaf.object)),

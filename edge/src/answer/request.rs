@@ -1,6 +1,6 @@
 //! A request as the door sees it: framing checked, header bounded, taken out of the session.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header,
@@ -30,7 +30,7 @@ pub(crate) struct Request {
     pub(crate) authority: String,
     pub(crate) path: String,
     pub(crate) query: String,
-    pub(crate) fields: HeaderMap,
+    pub(crate) fields: Arc<HeaderMap>,
     /// Whether whoever asks keeps answers that are ready, and this may be one.
     pub(crate) keeps: bool,
     /// Of the connection, where other answers go out beside this one.
@@ -86,10 +86,15 @@ pub(crate) enum Intake {
 }
 
 impl Intake {
-    /// Takes a request out of its header. `target` is what its first line asked for: what is no path, a parser may have
-    /// put down as the root.
-    pub(crate) fn read(head: &Parts, target: &[u8], has_body: bool, peer: IpAddr, is_secure: bool) -> Self {
-        let fields = head.headers.clone();
+    /// Takes a request out of its header, of which `fields` are a part. `target` is what its first line asked for: what
+    /// is no path, a parser may have put down as the root.
+    pub(crate) fn read(
+        head: &Parts,
+        fields: HeaderMap,
+        target: &[u8],
+        has_body: bool,
+        (peer, is_secure): (IpAddr, bool),
+    ) -> Self {
         let authority = fields.get(header::HOST).and_then(|host| host.to_str().ok());
         // Who asks by HTTP/1.0 need not say whom: balancers that check a server do not.
         // Every edge answers to this name.
@@ -111,7 +116,7 @@ impl Intake {
             authority,
             path: uri.path().to_owned(),
             query: uri.query().unwrap_or("").to_owned(),
-            fields,
+            fields: Arc::new(fields),
             keeps: false,
             hand: Hand::default(),
         };
@@ -236,7 +241,7 @@ impl Request {
             authority: head.host.to_owned(),
             path: target.path().to_owned(),
             query: target.query().unwrap_or("").to_owned(),
-            fields,
+            fields: Arc::new(fields),
             keeps: head.wants == Wants::Whole,
             hand: Hand::default(),
         })
@@ -306,10 +311,16 @@ mod tests {
             authority: "localhost".into(),
             path: "/".into(),
             query: String::new(),
-            fields: fields.iter().map(field).collect(),
+            fields: Arc::new(fields.iter().map(field).collect()),
             keeps: false,
             hand: Hand::default(),
         }
+    }
+
+    fn intake(head: http::Request<()>, target: &[u8]) -> Intake {
+        let mut head = head.into_parts().0;
+        let fields = std::mem::take(&mut head.headers);
+        Intake::read(&head, fields, target, false, (IpAddr::from([192, 0, 2, 7]), false))
     }
 
     #[test]
@@ -317,9 +328,7 @@ mod tests {
         let refused = |method: Method, target: &str| {
             // What is no path, pingora puts down as the root.
             let head = http::Request::builder().method(method).uri("/").header("host", "a.example").body(()).unwrap();
-            let intake =
-                Intake::read(&head.into_parts().0, target.as_bytes(), false, IpAddr::from([192, 0, 2, 7]), false);
-            matches!(intake, Intake::Refused(..))
+            matches!(intake(head, target.as_bytes()), Intake::Refused(..))
         };
         for target in [
             "",
@@ -353,8 +362,7 @@ mod tests {
             if let Some(host) = host {
                 head = head.header("host", host);
             }
-            let head = head.body(()).unwrap().into_parts().0;
-            match Intake::read(&head, target.as_bytes(), false, IpAddr::from([192, 0, 2, 7]), false) {
+            match intake(head.body(()).unwrap(), target.as_bytes()) {
                 Intake::Ready(request) => Some((request.authority, request.path, request.query)),
                 Intake::Refused(..) => None,
             }
@@ -381,11 +389,9 @@ mod tests {
             if let Some(host) = host {
                 head = head.header("host", host);
             }
-            let head = head.body(()).unwrap().into_parts().0;
-            matches!(
-                Intake::read(&head, target_of(&head), false, IpAddr::from([192, 0, 2, 7]), false),
-                Intake::Refused(..)
-            )
+            let head = head.body(()).unwrap();
+            let target = head.uri().path_and_query().map_or("", |target| target.as_str()).to_owned();
+            matches!(intake(head, target.as_bytes()), Intake::Refused(..))
         };
         for version in [Version::HTTP_2, Version::HTTP_3] {
             for (target, host) in [
@@ -414,7 +420,7 @@ mod tests {
         let asked = |version, host: Option<&str>| {
             let head = http::Request::builder().version(version).method(Method::OPTIONS).uri("/");
             let head = host.into_iter().fold(head, |head, host| head.header("host", host)).body(()).unwrap();
-            match Intake::read(&head.into_parts().0, b"/", false, IpAddr::from([192, 0, 2, 7]), false) {
+            match intake(head, b"/") {
                 Intake::Ready(request) => Some(request.authority),
                 Intake::Refused(..) => None,
             }

@@ -3,6 +3,7 @@
 
 use std::{
     future::poll_fn,
+    mem,
     pin::{Pin, pin},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
@@ -257,7 +258,7 @@ impl Connection<'_> {
     }
 
     /// Has an answer made and written. Whether it has a content is said, or a `content` that need not come.
-    fn make(&mut self, mut stream: Stream, head: Parts, content: (Option<RecvStream>, bool), start: Instant) {
+    fn make(&mut self, mut stream: Stream, mut head: Parts, content: (Option<RecvStream>, bool), start: Instant) {
         let (worker, asker, hand) = (Rc::clone(&self.worker), Rc::clone(&self.asker), self.link.hand.clone());
         self.answers.push(Box::pin(async move {
             let (mut start, (content, mut has_body)) = (start, content);
@@ -266,7 +267,8 @@ impl Connection<'_> {
                 let Some(comes) = has_content(content, deadline).await else { return };
                 (start, has_body) = (Instant::now(), comes);
             }
-            let mut intake = Intake::read(&head, target_of(&head), has_body, asker.peer, asker.is_secure);
+            let (fields, from) = (mem::take(&mut head.headers), (asker.peer, asker.is_secure));
+            let mut intake = Intake::read(&head, fields, target_of(&head), has_body, from);
             if let Intake::Ready(request) = &mut intake {
                 request.keeps = head::wants_whole(&request.fields);
                 request.hand = hand;

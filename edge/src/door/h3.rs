@@ -242,7 +242,8 @@ async fn request(
         },
     };
     let start = Instant::now();
-    let mut intake = Intake::read(&head, target_of(&head), has_body, peer.ip(), true);
+    let fields = std::mem::take(&mut head.headers);
+    let mut intake = Intake::read(&head, fields, target_of(&head), has_body, (peer.ip(), true));
     if let Intake::Ready(request) = &mut intake {
         request.hand = way.link.hand.clone();
     }

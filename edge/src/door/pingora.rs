@@ -137,8 +137,8 @@ impl HttpServerApp for Connection {
         }
         let _busy = Busy::new(&self.seat);
         let has_body = !session.is_body_empty();
-        let intake =
-            Intake::read(session.req_header(), session.req_header().raw_path(), has_body, self.peer, self.is_secure);
+        let (head, from) = (session.req_header(), (self.peer, self.is_secure));
+        let intake = Intake::read(head, head.headers.clone(), head.raw_path(), has_body, from);
         if *shutdown.borrow() || has_body {
             // Told with the answer, so that the viewer sends no more on this connection.
             session.set_keepalive(None);

@@ -88,7 +88,7 @@ pub(crate) struct RequestFacts<'r> {
 
 /// The header fields of a request.
 pub(crate) enum Fields<'r> {
-    Owned(HeaderMap),
+    Shared(Arc<HeaderMap>),
     /// As the parser left them in the bytes that were read.
     Parsed(&'r [httparse::Header<'r>]),
 }
@@ -102,7 +102,7 @@ impl Fields<'_> {
             Some(lines.fold(first, |all, line| Cow::Owned(format!("{all}, {line}"))))
         }
         match self {
-            Self::Owned(map) => join(map.get_all(name).iter().map(HeaderValue::as_bytes)),
+            Self::Shared(map) => join(map.get_all(name).iter().map(HeaderValue::as_bytes)),
             Self::Parsed(fields) => {
                 join(fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value))
             }
