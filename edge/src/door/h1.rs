@@ -10,17 +10,17 @@ use tokio::{io::AsyncReadExt, time::sleep};
 
 use super::{
     limits::{LINGER, REQUESTS_PER_CONNECTION_MAX},
-    respond::make,
-    send::Sent,
+    respond::respond,
+    send::{Sent, VIEWER_LEFT},
     session::Session,
-    wire::{Plain, Rest},
+    wire::{Left, Plain, Rest},
     worker::Worker,
 };
 use crate::{
     answer::{
         head::{self, Begun, Head},
         ready::{Asker, Given},
-        request::{Asked, Request, for_logs},
+        request::{Asked, Intake, Request, for_logs},
     },
     listen::connections::Seat,
 };
@@ -84,8 +84,9 @@ impl Plain {
                     let Some(request) = Request::common(&head, asker.peer, asker.is_secure) else {
                         return Some(Rest { wire: self.wire, read });
                     };
-                    let sent = Sent::begin(&worker.door.node, request.asked(), start);
-                    sent.scope().around(self.answer(worker, &head, &request, sent)).await
+                    let keep = |_: &Request, ready| worker.keep(head.host, head.target, ready);
+                    let intake = Intake::Ready(request);
+                    respond(&worker.door, &mut Session::Plain(&mut self), intake, start, keep).await
                 }
             };
             if !answered {
@@ -96,21 +97,12 @@ impl Plain {
                 return None;
             }
             read.drain(..end);
+            read.append(&mut self.ahead);
             let now = Instant::now();
             seat.wait(now);
             self.timer.set(now + idle);
         }
         None
-    }
-
-    /// Makes an answer, keeps what of it may be given again, and writes it.
-    async fn answer(&mut self, worker: &Worker, head: &Head<'_>, request: &Request, sent: Sent<'_>) -> bool {
-        let mut reply = make(&worker.door, request).await;
-        if let Some(ready) = reply.ready.take() {
-            worker.keep(head.host, head.target, *ready);
-        }
-        let (way, mut session) = ((&*worker.door.node, worker.door.ways), Session::Plain(self));
-        reply.send(way, &mut session, request, sent).await
     }
 
     /// Gives an answer that was ready.
@@ -126,11 +118,9 @@ impl Plain {
         self.out.extend_from_slice(b"\r\n");
         self.end_head();
         sent.of_given(&given);
-        let written = self.flush(&given.content).await;
-        if written.is_ok() {
-            sent.bytes = given.bytes();
-            sent.end(Ok(()));
-        }
+        let written = self.flush(&given.content).await.map_err(|Left| VIEWER_LEFT);
+        sent.bytes = self.went;
+        sent.end(written);
         written.is_ok()
     }
 }

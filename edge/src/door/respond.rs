@@ -49,7 +49,7 @@ async fn respond_within(
 }
 
 /// Makes the answer to a request whose framing is good.
-pub(super) async fn make(door: &Arc<HttpDoor>, request: &Request) -> Reply {
+async fn make(door: &Arc<HttpDoor>, request: &Request) -> Reply {
     match door.ways.redirect.filter(|_| !request.is_secure && !request.is_of_server()) {
         Some(port) => answer::to_https(&door.node, request, port),
         None => answer::answer(&door.node, door.ways, request).await,

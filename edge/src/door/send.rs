@@ -108,8 +108,8 @@ impl Given {
             let mut rest = block.clone();
             while written.is_ok() && !rest.is_empty() {
                 let piece = rest.split_to(rest.len().min(session.piece_bytes()));
-                sent.bytes += piece.len() as u64;
-                written = session.body(piece, sent.bytes == all).await.map_err(|Left| VIEWER_LEFT);
+                let is_last = sent.bytes + piece.len() as u64 == all;
+                written = write_piece(session, piece, is_last, &mut sent.bytes).await;
             }
         }
         sent.end(written);
@@ -295,7 +295,7 @@ async fn write_flow(
             }
         };
         while !rest.is_empty() {
-            let piece = rest.split_to(rest.len().min(session.piece_bytes()));
+            let mut piece = rest.split_to(rest.len().min(session.piece_bytes()));
             let is_last = rest.is_empty() && flow.is_over();
             if rest.is_empty() && flow.is_crowded() {
                 // In the buffer of its connection it would keep all of the block in memory, which counts no more then.
@@ -314,10 +314,17 @@ async fn write_bytes(
 ) -> Result<(), &'static str> {
     loop {
         let piece = rest.split_to(rest.len().min(session.piece_bytes()));
-        *bytes += piece.len() as u64;
-        session.body(piece, ends && rest.is_empty()).await.map_err(|Left| VIEWER_LEFT)?;
+        write_piece(session, piece, ends && rest.is_empty(), bytes).await?;
         if rest.is_empty() {
             return Ok(());
         }
     }
+}
+
+/// Writes a piece that the session takes at a time, and counts what the connection took of it.
+async fn write_piece(session: &mut Session<'_>, piece: Bytes, ends: bool, bytes: &mut u64) -> Result<(), &'static str> {
+    let all = piece.len() as u64;
+    let written = session.body(piece, ends).await;
+    *bytes += if written.is_ok() { all } else { session.went().min(all) };
+    written.map_err(|Left| VIEWER_LEFT)
 }

@@ -106,11 +106,24 @@ impl Session<'_> {
         }
     }
 
-    /// Returns when nobody waits for the answer any more, where that is told before anything is written.
+    /// Returns how many bytes of the piece that was written last the connection took, where it did not take all.
+    pub(super) fn went(&self) -> u64 {
+        match self {
+            Self::Plain(plain) => plain.went,
+            // Pieces are small there.
+            Self::Pingora(..) | Self::Stream(_) | Self::Quic(..) => 0,
+        }
+    }
+
+    /// Returns when nobody waits for the answer any more. Cancel safe. Of a stream of HTTP/3 that its viewer gave up it
+    /// is heard when something is written to it: what is made for it has an end, and its place among the streams is
+    /// the viewer's own. With the connection ends all that goes on for it.
     pub(super) async fn gone(&mut self) {
         match self {
             Self::Stream(stream) => stream.gone().await,
-            Self::Pingora(..) | Self::Quic(..) | Self::Plain(_) => std::future::pending().await,
+            Self::Quic(..) => std::future::pending().await,
+            Self::Plain(plain) => plain.gone().await,
+            Self::Pingora(session, _) => drop(session.read_body_or_idle(true).await),
         }
     }
 

@@ -1,7 +1,7 @@
 //! A connection of HTTP/1.1 as bytes: what is written to it leaves in as few writes as it can, and by a deadline.
 
 use std::{
-    future::poll_fn,
+    future::{pending, poll_fn},
     io::{self, IoSlice},
     iter,
     pin::Pin,
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use http::{HeaderMap, StatusCode, header};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
@@ -23,6 +23,8 @@ use crate::answer::headers;
 
 /// A content of so many bytes is copied behind its head, which costs less than to tell the system of two pieces.
 const COPIED_BYTES_MAX: usize = 4 * 1024;
+/// Read while an answer is made.
+const AHEAD_BYTES_MAX: usize = 4 * 1024;
 /// Read at a time of what nobody wants.
 const REST_BYTES: usize = 16 * 1024;
 
@@ -76,6 +78,10 @@ pub(super) struct Plain {
     pub(super) wire: Wire,
     /// The head of an answer, which waits for what goes with it.
     pub(super) out: Vec<u8>,
+    /// What the viewer sent while its answer was made: the beginning of its next requests.
+    pub(super) ahead: Vec<u8>,
+    /// Bytes that the connection took of the content that was written last.
+    pub(super) went: u64,
     /// Whether the connection ends after this answer.
     pub(super) closes: bool,
     /// Whether the content goes out in chunks, because its length is not known.
@@ -87,7 +93,8 @@ pub(super) struct Plain {
 
 impl Plain {
     pub(super) fn new(wire: Wire, deadline: Duration) -> Self {
-        Self { wire, out: Vec::new(), closes: false, chunked: false, deadline, timer: Timer::new() }
+        let (out, ahead, timer) = (Vec::new(), Vec::new(), Timer::new());
+        Self { wire, out, ahead, went: 0, closes: false, chunked: false, deadline, timer }
     }
 
     /// Takes the head of an answer, which leaves with the first piece of its content.
@@ -140,7 +147,8 @@ impl Plain {
     /// Writes what waits, and `content` with it. A viewer has its time for the last bytes, however few, and more for
     /// many.
     pub(super) async fn flush(&mut self, content: &[Bytes]) -> Result<(), Left> {
-        let Self { wire, out, timer, deadline, .. } = self;
+        let Self { wire, out, went, timer, deadline, .. } = self;
+        let head = out.len() as u64;
         let mut all = content.iter().map(Bytes::len).sum::<usize>();
         let (mut one, mut many);
         let mut rest = if all <= COPIED_BYTES_MAX {
@@ -153,15 +161,19 @@ impl Plain {
             &mut many[..]
         };
         all = rest.iter().map(|slice| slice.len()).sum();
+        *went = 0;
         if all == 0 {
             return Ok(());
         }
-        let (mut waits, patience) = (false, patience(*deadline, all));
+        let (mut waits, mut taken, patience) = (false, 0, patience(*deadline, all));
         let written = poll_fn(|cx| {
             while !rest.is_empty() {
                 match Pin::new(&mut *wire).poll_write_vectored(cx, rest) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Left)),
-                    Poll::Ready(Ok(sent)) => IoSlice::advance_slices(&mut rest, sent),
+                    Poll::Ready(Ok(sent)) => {
+                        taken += sent as u64;
+                        IoSlice::advance_slices(&mut rest, sent);
+                    }
                     Poll::Pending => return wait(timer, &mut waits, patience, cx),
                 }
             }
@@ -170,9 +182,23 @@ impl Plain {
                 Poll::Pending => wait(timer, &mut waits, patience, cx),
             }
         });
-        written.await?;
+        let written = written.await;
+        *went = taken.saturating_sub(head);
+        written?;
         out.clear();
         Ok(())
+    }
+
+    /// Returns when the viewer has closed its side, as one does that leaves. What it asks meanwhile is kept for its
+    /// turn; of one that asks for much it is not heard before something is written to it. Cancel safe.
+    pub(super) async fn gone(&mut self) {
+        while self.ahead.len() < AHEAD_BYTES_MAX {
+            let room = AHEAD_BYTES_MAX - self.ahead.len();
+            if !matches!(self.wire.read_buf(&mut (&mut self.ahead).limit(room)).await, Ok(1..)) {
+                return;
+            }
+        }
+        pending::<()>().await;
     }
 
     /// Ends the connection in order.
@@ -314,6 +340,22 @@ mod tests {
         (Plain::new(Wire::Secure(Box::new(ours.unwrap())), DEADLINE), Box::new(theirs.unwrap()))
     }
 
+    #[tokio::test]
+    async fn who_closes_has_left_and_what_it_asked_before_is_kept() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        for asked in [0, 18, AHEAD_BYTES_MAX - 1, AHEAD_BYTES_MAX, AHEAD_BYTES_MAX + 1] {
+            let (ours, theirs) = tokio::join!(listener.accept(), TcpStream::connect(address));
+            let (mut plain, mut theirs) = (Plain::new(Wire::Clear(ours.unwrap().0), DEADLINE), theirs.unwrap());
+            theirs.write_all(&vec![7; asked]).await.unwrap();
+            let waits = timeout(Duration::from_millis(50), plain.gone()).await;
+            assert!(waits.is_err(), "it is there");
+            drop(theirs);
+            let left = timeout(Duration::from_millis(200), plain.gone()).await.is_ok();
+            assert_eq!((left, plain.ahead.len()), (asked < AHEAD_BYTES_MAX, asked.min(AHEAD_BYTES_MAX)));
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_is_gone_by_a_deadline_and_nobody_waits_for_its_end() {
         for is_secure in [false, true] {
@@ -321,6 +363,7 @@ mod tests {
             let (content, begun) = (Bytes::from(vec![7; 16 << 20]), Instant::now());
             assert!(plain.flush(&[content]).await.is_err());
             assert_eq!(begun.elapsed().as_secs(), 30 + 8192, "2 KiB a second, and half a minute for the last");
+            assert!((1..16 << 20).contains(&plain.went), "what the system took is counted: {}", plain.went);
             // A head alone, as of a HEAD.
             let begun = Instant::now();
             plain.head(StatusCode::NOT_MODIFIED, &HeaderMap::new());

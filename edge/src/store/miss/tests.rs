@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use client::{ReaderOptions, Topology, Transport};
 use format::wire::NodeEntry;
-use testing::{Fault as NodeFault, FaultyTransport, MemoryTransport, Sample};
-use tokio::time::Instant as Virtual;
+use testing::{Fault as NodeFault, FaultyTransport, MemoryTransport, Sample, until};
+use tokio::time::{Instant as Virtual, timeout};
 
 use super::*;
 use crate::{
@@ -88,6 +88,16 @@ async fn a_storm_on_one_owners_cold_blocks_delays_no_other_owners() {
         }
     }
     assert!(served >= 2 * ROOM_BLOCKS && busy > 0, "{served} served, {busy} told to come again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fill_goes_on_when_its_viewer_leaves() {
+    let scene = Scene::new().await;
+    let (opened, block) = (&scene.opened[1], BlockIndex(0));
+    let read = scene.fills.block(opened, opened.object.geometry().unwrap(), block, Tier::Memory);
+    assert!(timeout(STRIP_TIME / 2, read).await.is_err());
+    assert!(!scene.fills.holds(opened, block));
+    until("the block", async || scene.fills.holds(opened, block)).await;
 }
 
 #[tokio::test]
