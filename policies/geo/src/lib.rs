@@ -4,7 +4,7 @@
 //! - `receive-allow`: only viewers there; `receive-deny`: all but those. A viewer whose country is unknown is in neither, unless
 //!   the list names "unknown". So an allow list refuses such a viewer (fails closed), and a deny list lets it pass
 //! - `hold-allow`, `hold-deny`: the same for the country of an edge, which always knows its own
-//! - `status` (451, of 400 to 499 but 404), `reason` (1): what a refused viewer gets; `hide = true`, in place of a status: to it the
+//! - `status` (451, of 400 to 499 but 404, 412 and 416), `reason` (1): what a refused viewer gets; `hide = true`, in place of a status: to it the
 //!   object looks as if it were not there; `hide-name = true`: DNS does not answer it at all
 //! - `ttl` (1 day), `hold-ttl` (1 day), `dns-ttl` (60, of 5 to 300), `refused-ttl` (5 minutes): seconds
 //!

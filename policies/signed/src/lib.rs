@@ -3,7 +3,7 @@
 //! Config (all optional):
 //! - `open-tag`: everybody may receive objects with this tag
 //! - `number`, with `slot` (0): the token must carry this number in that slot, a tenant or a tier
-//! - `status` (403, of 400 to 499 but 404): what all other viewers get
+//! - `status` (403, of 400 to 499 but 404, 412 and 416): what all other viewers get
 //! - `hide` (false), in its place: to them the object looks as if it were not there
 //! - `ttl` (1 hour): seconds that a viewer may keep the answer, never beyond the end of its link
 #![no_std]
