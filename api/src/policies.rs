@@ -115,7 +115,7 @@ pub(crate) async fn check(State(service): State<Arc<Service>>, _: Writer, sent: 
         Ok((_, links)) => (links, Vec::new()),
         Err(problem) => (Vec::new(), vec![problem]),
     };
-    let value = json!({ "ok": problems.is_empty(), "problems": problems, "links": lines(&links) });
+    let value = json!({ "ok": problems.is_empty(), "problems": problems, "links": links });
     Ok(Json(json!({ "ok": true, "value": value })).into_response())
 }
 
@@ -147,7 +147,7 @@ pub(crate) async fn publish(
     let fresh_until = (expires != 0).then(|| Moment(expires).to_string());
     let version = published.manifest.sequence;
     let value = json!({
-        "name": name, "version": version, "freshUntil": fresh_until, "state": "fresh", "nodes": published.nodes, "links": lines(&links),
+        "name": name, "version": version, "freshUntil": fresh_until, "state": "fresh", "nodes": published.nodes, "links": links,
     });
     Ok((StatusCode::OK, Json(json!({ "ok": true, "value": value }))).into_response())
 }
@@ -177,11 +177,6 @@ async fn checked(
         }
         error => Ok(Err(Problem::of_check(error, &text))),
     }
-}
-
-/// Returns what each link is, in words.
-fn lines(links: &[CheckedLink]) -> Vec<String> {
-    links.iter().map(ToString::to_string).collect()
 }
 
 impl Problem {
