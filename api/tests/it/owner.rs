@@ -174,7 +174,7 @@ async fn a_policy_that_edges_would_refuse_is_told_with_its_line_and_not_publishe
     std::fs::write(service.state.join("mine.wasm"), "secret").unwrap();
     for (text, line, says) in [
         ("[[link]]\nuse = \"goe\"\n".to_owned(), 1, "not ready-made"),
-        ("# mine\n\n[[link]]\nuse = \"geo\"\nrecieve-deny = []\n".to_owned(), 3, "did you mean receive-deny"),
+        ("# mine\n\n[[link]]\nuse = \"geo\"\nrecieve-deny = [\"KP\"]\n".to_owned(), 3, "did you mean receive-deny"),
         (format!("[[link]]\ncomponent = \"{}\"\n", service.state.join("mine.wasm").display()), 1, "names a file"),
         ("[[link]]\nuse =\n".to_owned(), 2, "TOML"),
     ] {
