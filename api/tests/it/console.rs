@@ -87,9 +87,7 @@ async fn the_pages_come_with_a_policy_and_a_browser_is_sent_there() {
         assert_eq!(file.status(), 200, "{path}");
         assert_eq!(file.headers()["cache-control"], "public, max-age=31536000, immutable");
     }
-    for path in
-        ["/console/nothing.js", "/console/..%2fapi.sqlite", "/console/..%2f..%2fCargo.toml"]
-    {
+    for path in ["/console/nothing.js", "/console/..%2fapi.sqlite", "/console/..%2f..%2fCargo.toml"] {
         assert_eq!(client.get(path).await.status, 404, "{path}");
     }
     let browser = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
