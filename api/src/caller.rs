@@ -1,5 +1,5 @@
-//! Who asks, by the token that came along, and whether they may. Only handlers that name one of these extractors are
-//! reached by nobody else.
+//! Who asks, by the token or the session that came along, and whether they may. Only handlers that name one of these
+//! extractors are reached by nobody else.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,6 +11,7 @@ use axum::{
 use crate::{
     refusal::Refusal,
     service::{self, Service},
+    session,
     token::{Grant, Scope, Token, TokenFault, TokenId},
     wishes::KEEP_UNTIL,
 };
@@ -50,8 +51,13 @@ macro_rules! caller {
 
 caller!(Reader: Scope::Read, Writer: Scope::Write, Admin: Scope::Admin);
 
-/// Returns what the token of a request allows.
+/// Returns what the token of a request allows, or that of the session which the console's page shows.
 async fn recognised(service: &Service, headers: &HeaderMap) -> Result<Grant, Refusal> {
+    if !headers.contains_key(AUTHORIZATION)
+        && let Some(secret) = session::shown(headers)
+    {
+        return service.store.session(secret.hash(), service::now()).await?.ok_or_else(Refusal::signed_out);
+    }
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Err(Refusal::no_token()) };
     let text = value.to_str().map_err(|_| Refusal::malformed_token())?;

@@ -1,5 +1,6 @@
 //! Pages of other web origins use the API as those of nft.storage did: with a token in a field, which no browser sends
-//! by itself, so there is nothing that a page of somebody else could ride on.
+//! by itself, so there is nothing that a page of somebody else could ride on. The console's cookie counts for its own
+//! page alone (`session`), and no answer allows credentials.
 
 use axum::{
     extract::Request,
@@ -14,6 +15,8 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+
+use crate::console;
 
 const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
 /// What scripts may read of an answer besides its body.
@@ -33,6 +36,8 @@ const TUS: [(&str, &str); 3] = [
 pub(crate) async fn allow(request: Request, next: Next) -> Response {
     let [web_origin, asked] = [ORIGIN, ACCESS_CONTROL_REQUEST_HEADERS].map(|name| request.headers().get(name).cloned());
     let is_tus = request.uri().path().starts_with("/tus");
+    // No page but its own has anything to read there.
+    let web_origin = web_origin.filter(|_| !request.uri().path().starts_with(console::ROOT));
     let is_preflight = *request.method() == Method::OPTIONS;
     let mut answer = if is_preflight {
         let mut answer = StatusCode::NO_CONTENT.into_response();

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use crate::service::Service;
+use crate::{console, service::Service};
 
 /// Pause when the system has no more files or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -104,11 +104,11 @@ async fn serve(service: &Service, stream: TcpStream, router: Router) {
     let _ = timeout(LINGER, linger).await;
 }
 
-/// Clients of nft.storage end paths with a slash.
+/// Clients of nft.storage end paths with a slash. To the console it matters: its links are relative.
 fn without_last_slash<B>(mut request: Request<B>) -> Request<B> {
     let path = request.uri().path();
     let short = path.trim_end_matches('/');
-    if short.len() == path.len() || short.is_empty() {
+    if short.len() == path.len() || short.is_empty() || path.starts_with(console::ROOT) {
         return request;
     }
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -132,6 +132,8 @@ mod tests {
             ("//", "//"),
             ("/a//", "/a"),
             ("/a/%2F/", "/a/%2F"),
+            ("/console", "/console"),
+            ("/console/", "/console/"),
         ] {
             let request = without_last_slash(Request::builder().uri(from).body(()).unwrap());
             assert_eq!(request.uri().to_string(), to, "{from}");

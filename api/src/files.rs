@@ -13,6 +13,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use client::Receipt;
 use data_encoding::BASE64URL_NOPAD;
 use format::{Kind, Locator, Moment, PolicyName, Profile};
@@ -192,8 +193,19 @@ impl Sent {
         self.json(service, CHANGE_BYTES_MAX).await
     }
 
-    /// Reads a body of at most so many bytes.
+    /// Reads a JSON body of at most so many bytes.
     pub(crate) async fn json<T: DeserializeOwned>(self, service: &Service, max: usize) -> Result<T, Refusal> {
+        serde_json::from_slice(&self.bytes(service, max).await?)
+            .map_err(|error| Refusal::wrong(format!("the body is not the JSON asked for: {error}")))
+    }
+
+    /// Reads a text of at most so many bytes.
+    pub(crate) async fn text(self, service: &Service, max: usize) -> Result<String, Refusal> {
+        String::from_utf8(self.bytes(service, max).await?.into())
+            .map_err(|_| Refusal::wrong("the body is not a text in UTF-8"))
+    }
+
+    async fn bytes(self, service: &Service, max: usize) -> Result<Bytes, Refusal> {
         let read = axum::body::to_bytes(self.body, max);
         let bytes = tokio::time::timeout(service.config.idle(), read).await;
         let slow = || Refusal::new(StatusCode::REQUEST_TIMEOUT, "ERROR_TIMEOUT", "the body comes too slowly").closing();
@@ -201,9 +213,7 @@ impl Sent {
             let message = format!("the body has over {max} bytes, or broke off");
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "ERROR_TOO_LARGE", message).closing()
         };
-        let bytes = bytes.map_err(|_| slow())?.map_err(long)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Refusal::wrong(format!("the body is not the JSON asked for: {error}")))
+        bytes.map_err(|_| slow())?.map_err(long)
     }
 }
 
@@ -345,7 +355,7 @@ fn spot(cursor: &str) -> Option<Spot> {
     Some(Spot { created: u64::from_be_bytes(*created), locator: Locator(locator.try_into().ok()?) })
 }
 
-fn id(text: &str) -> Result<Locator, Refusal> {
+pub(crate) fn id(text: &str) -> Result<Locator, Refusal> {
     text.parse().map_err(|_| Refusal::wrong("the id of a file is 64 lower-case hex digits"))
 }
 

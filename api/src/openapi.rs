@@ -31,6 +31,7 @@ struct Route {
 const ANY: &str = "*/*";
 const JSON: &str = "application/json";
 const FORM: &str = "multipart/form-data";
+const TOML: &str = "application/toml";
 const CAR: &str = "application/car";
 const CHUNK: &str = "application/offset+octet-stream";
 
@@ -50,6 +51,7 @@ macro_rules! route {
 
 const READ: Option<Scope> = Some(Scope::Read);
 const WRITE: Option<Scope> = Some(Scope::Write);
+const ADMIN: Option<Scope> = Some(Scope::Admin);
 
 const ROUTES: &[Route] = &[
     route!(Get "/files", READ, ["limit", "cursor", "name"], [], "200", "Lists files and folders, the newest first"),
@@ -58,7 +60,23 @@ const ROUTES: &[Route] = &[
     route!(Get "/files/{id}", READ, [], [], "200", "Shows a file or folder"),
     route!(Patch "/files/{id}", WRITE, [], [JSON], "200", "Changes how long, under which policy and how redundantly it is kept"),
     route!(Delete "/files/{id}", WRITE, [], [], "200", "Erases it"),
-    route!(Get "/audit", Some(Scope::Admin), ["limit", "before"], [], "200", "Lists who changed what, the newest first"),
+    route!(Get "/files/{id}/health", READ, [], [], "200", "Shows where its shards are and how many may be lost"),
+    route!(Post "/files/{id}/purge", WRITE, [], [], "202", "Has edges drop what they hold of it"),
+    route!(Get "/names", READ, [], [], "200", "Lists stable names with what they stood for"),
+    route!(Put "/names/{name}", WRITE, [], [JSON], "200", "Makes, moves or renews a stable name"),
+    route!(Delete "/names/{name}", WRITE, [], [], "200", "Ends a stable name"),
+    route!(Get "/policies", READ, [], [], "200", "Lists policies"),
+    route!(Post "/policies/check", WRITE, [], [TOML], "200", "Says what edges would refuse of a policy"),
+    route!(Put "/policies/{name}", WRITE, ["expires"], [TOML], "200", "Publishes a version of a policy"),
+    route!(Get "/policies/{name}/source", READ, [], [], "200", "Shows the text of a policy that was published here"),
+    route!(Get "/network", READ, [], [], "200", "Lists nodes, and what is being repaired"),
+    route!(Get "/tokens", ADMIN, [], [], "200", "Lists tokens, without their secrets"),
+    route!(Post "/tokens", ADMIN, [], [JSON], "201", "Makes a token and shows it, once"),
+    route!(Delete "/tokens/{name}", ADMIN, [], [], "200", "Ends a token, by its name or id"),
+    route!(Get "/console/session", READ, [], [], "200", "Console: tells who is signed in"),
+    route!(Post "/console/session", None, [], [JSON], "204", "Console: signs a browser in by a one-time key or a token"),
+    route!(Delete "/console/session", READ, [], [], "204", "Console: signs a browser out"),
+    route!(Get "/audit", ADMIN, ["limit", "before"], [], "200", "Lists who changed what, the newest first"),
     route!(Get "/version", None, [], [], "200", "Tells the version"),
     route!(Get "/openapi.json", None, [], [], "200", "This document"),
     route!(Post "/upload", WRITE, [], [ANY, FORM, CAR], "200", "nft.storage: stores a file, a form or a CAR"),

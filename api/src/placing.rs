@@ -172,6 +172,11 @@ impl Placer {
         Self { here, compiler, library: OnceLock::new() }
     }
 
+    /// Returns what compiles.
+    pub(crate) fn compiler(&self) -> &ChildCommand {
+        &self.compiler
+    }
+
     /// Loads a policy of the twin's owner. One load is enough for many uploads. The default policy says nothing of
     /// places and is not loaded.
     ///

@@ -11,10 +11,13 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use client::{TransportError, UploadError};
+use client::{ReadError, TransportError, UploadError};
 use edge::PolicyError;
 use serde_json::json;
-use twin::{EncodingError, IndexError, LeaseChangeError, PolicyNameError, PutError, RetentionError};
+use twin::{
+    EncodingError, GetError, IndexError, LeaseChangeError, NameChangeError, OperatorError, PolicyNameError,
+    PublishError, PurgeOrderError, PutError, RetentionError,
+};
 
 use crate::{
     PlacingError,
@@ -109,6 +112,20 @@ impl Refusal {
         Self::new(StatusCode::UNAUTHORIZED, "ERROR_MALFORMED_TOKEN", message)
     }
 
+    pub(crate) fn signed_out() -> Self {
+        let message = "you are signed out here; sign in again";
+        Self::new(StatusCode::UNAUTHORIZED, "ERROR_SESSION_ENDED", message)
+    }
+
+    pub(crate) fn spent_link() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "ERROR_LINK_SPENT", StoreError::Spent.to_string())
+    }
+
+    pub(crate) fn foreign_page() -> Self {
+        let message = "only the console's own page signs in: `x-evernear-console: 1`, from this host";
+        Self::new(StatusCode::FORBIDDEN, "ERROR_FOREIGN_PAGE", message)
+    }
+
     pub(crate) fn scope(needs: Scope) -> Self {
         let message = format!("Account restricted: this needs a token of scope {needs}.");
         Self::new(StatusCode::FORBIDDEN, "ERROR_ACCOUNT_RESTRICTED", message)
@@ -184,6 +201,7 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Closed => Self::stopping(),
+            StoreError::Spent => Self::spent_link(),
             StoreError::NameTaken { .. } => Self::new(StatusCode::CONFLICT, "HTTP_ERROR", error.to_string()),
             error => Self::own(&error),
         }
@@ -270,6 +288,62 @@ fn is_full(error: &UploadError) -> bool {
     failed.iter().any(|failure| {
         matches!(failure, TransportError::Failed { status, .. } | TransportError::Refused { status, .. } if *status == NO_STORAGE)
     })
+}
+
+impl From<NameChangeError> for Refusal {
+    fn from(error: NameChangeError) -> Self {
+        let conflict = |error: &NameChangeError| Self::new(StatusCode::CONFLICT, "HTTP_ERROR", error.to_string());
+        match error {
+            NameChangeError::Unknown { .. } => Self::not_found(&error.to_string()),
+            NameChangeError::Ended { .. } => Self::new(StatusCode::GONE, "HTTP_ERROR", error.to_string()),
+            NameChangeError::Exists { .. }
+            | NameChangeError::Ending { .. }
+            | NameChangeError::TargetEnding
+            | NameChangeError::Sooner { .. } => conflict(&error),
+            NameChangeError::Name(_)
+            | NameChangeError::Chain
+            | NameChangeError::Seconds { .. }
+            | NameChangeError::Past { .. }
+            | NameChangeError::Target(GetError::Read(ReadError::NotFound { .. } | ReadError::Open(_))) => {
+                Self::caller(&error)
+            }
+            NameChangeError::Clock(_)
+            | NameChangeError::Target(_)
+            | NameChangeError::Read(_)
+            | NameChangeError::File(_) => Self::away(&error),
+            NameChangeError::Index(error) => error.into(),
+            NameChangeError::Random(_) => Self::own(&error),
+        }
+    }
+}
+
+impl From<PurgeOrderError> for Refusal {
+    fn from(error: PurgeOrderError) -> Self {
+        match error {
+            PurgeOrderError::NoTag { .. } => Self::caller(&error),
+            PurgeOrderError::Clock(_) | PurgeOrderError::NoNode { .. } => Self::away(&error),
+        }
+    }
+}
+
+impl From<OperatorError> for Refusal {
+    fn from(error: OperatorError) -> Self {
+        match error {
+            OperatorError::NoRecord { .. } => Self::not_found("NFT not found"),
+            OperatorError::NoAnswer { .. } | OperatorError::Refused(_) => Self::away(&error),
+        }
+    }
+}
+
+impl From<PublishError> for Refusal {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::BuiltIn { .. } | PublishError::Ended { .. } | PublishError::Manifest(_) => {
+                Self::caller(&error)
+            }
+            PublishError::NoNode { .. } | PublishError::NoPolicy { .. } | PublishError::Clock(_) => Self::away(&error),
+        }
+    }
 }
 
 impl From<LeaseChangeError> for Refusal {

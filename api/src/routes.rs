@@ -7,12 +7,15 @@ use axum::{
     extract::{Request, State},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{get, patch, post, put},
+    routing::{delete, get, patch, post, put},
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::{audit, cors, files, nft, openapi, pins, refusal::Refusal, service::Service, tus};
+use crate::{
+    audit, console, cors, files, health, names, network, nft, openapi, pins, policies, purge, refusal::Refusal,
+    service::Service, tokens, tus,
+};
 
 /// Builds the router of a service.
 pub(crate) fn router(service: Arc<Service>) -> Router {
@@ -23,8 +26,16 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/openapi.json", get(openapi::serve))
         .route("/tus/{id}", get(tus::head).delete(tus::terminate))
         .route("/tus/{id}/file", get(tus::file))
+        .route("/files/{id}/health", get(health::show))
+        .route("/files/{id}/purge", post(purge::order))
+        .merge(names())
+        .merge(policies())
+        .route("/network", get(network::show))
+        .route("/tokens", get(tokens::list).post(tokens::add))
+        .route("/tokens/{name}", delete(tokens::end))
         .merge(pins())
-        .route("/", get(nft::list))
+        .merge(console::routes(&service))
+        .route("/", get(nft::list).layer(from_fn(console::welcome)))
         .route("/{cid}", get(nft::get).delete(nft::delete))
         .route("/check/{cid}", get(nft::check))
         .route("/upload/{cid}", patch(nft::rename))
@@ -40,6 +51,20 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .layer(from_fn_with_state(service.clone(), audit::note))
         .layer(from_fn(cors::allow))
         .with_state(service)
+}
+
+/// The routes of stable names.
+fn names() -> Router<Arc<Service>> {
+    Router::new().route("/names", get(names::list)).route("/names/{name}", put(names::set).delete(names::end))
+}
+
+/// The routes of policies.
+fn policies() -> Router<Arc<Service>> {
+    Router::new()
+        .route("/policies", get(policies::list))
+        .route("/policies/check", post(policies::check))
+        .route("/policies/{name}", put(policies::publish))
+        .route("/policies/{name}/source", get(policies::source))
 }
 
 /// The routes of the Pinning Service API.

@@ -2,10 +2,11 @@
 
 use std::{
     fs::{File, TryLockError},
-    io,
+    io::{self, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
 use axum::Router;
@@ -15,15 +16,20 @@ use tokio_util::sync::CancellationToken;
 use twin::{ApiConfig, Twin, TwinConfig};
 
 use crate::{
-    Placer, door, routes,
+    Placer, console, door,
+    link::{self, Link, LinkError},
+    routes,
     service::{Parts, Service},
     spool::Spool,
     store::{Store, StoreError},
     wishes::Defaults,
 };
 
-/// Held by the process that answers for a state folder.
-const LOCK_FILE: &str = "api.lock";
+/// Held by the process that answers for a state folder; says where.
+pub(crate) const LOCK_FILE: &str = "api.lock";
+
+const LOCK_TRIES: usize = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The API of a twin.
 pub struct Api;
@@ -32,6 +38,7 @@ pub struct Api;
 pub struct Running {
     /// Where it listens.
     pub local_addr: SocketAddr,
+    service: Weak<Service>,
     task: JoinHandle<()>,
 }
 
@@ -80,7 +87,7 @@ impl Api {
     ) -> Result<Running, StartError> {
         let address = config.api.listen;
         let store = Store::open(state).await?;
-        let lock = lock(state)?;
+        let mut lock = lock_soon(state).await?;
         let parts = store.partial().await?.into_iter().map(|upload| upload.batch);
         let resumables = store.resumables().await?.into_iter().filter(|it| it.locator.is_none()).map(|it| it.batch);
         let going_on = parts.chain(resumables).collect();
@@ -91,6 +98,9 @@ impl Api {
         let failed = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
+        let folder = |source| StartError::Folder { path: state.to_owned(), source };
+        lock.set_len(0).and_then(|()| writeln!(lock, "{local_addr}")).map_err(folder)?;
+        tokio::task::spawn_blocking(console::prepare).await.map_err(|_| StoreError::Closed)?;
         let parts = Parts {
             spool,
             twin,
@@ -109,12 +119,22 @@ impl Api {
         }
         tracing::info!(%local_addr, "the twin's API started");
         let router = routes::router(service.clone());
+        let weak = Arc::downgrade(&service);
         let task = tokio::spawn(run(service, listener, router, lock));
-        Ok(Running { local_addr, task })
+        Ok(Running { local_addr, service: weak, task })
     }
 }
 
 impl Running {
+    /// Makes a link that signs one browser into the console as an admin, within ten minutes.
+    ///
+    /// # Errors
+    /// [`LinkError`].
+    pub async fn link(&self) -> Result<Link, LinkError> {
+        let service = self.service.upgrade().ok_or(StoreError::Closed)?;
+        link::draw(&service.store, self.local_addr).await
+    }
+
     /// Waits until the API has stopped, which its token begins: uploads under way end first, as long as the
     /// configuration allows.
     ///
@@ -123,6 +143,17 @@ impl Running {
     pub async fn stopped(self) -> Result<(), JoinError> {
         self.task.await
     }
+}
+
+/// Takes the state folder for this process. Who looks whether a twin runs holds the file for a moment.
+async fn lock_soon(state: &Path) -> Result<File, StartError> {
+    for _ in 0..LOCK_TRIES {
+        match lock(state) {
+            Err(StartError::Runs { .. }) => tokio::time::sleep(LOCK_PAUSE).await,
+            done => return done,
+        }
+    }
+    lock(state)
 }
 
 /// Takes the state folder for this process, until the file is dropped.

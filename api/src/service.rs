@@ -52,6 +52,8 @@ pub(crate) struct Service {
     pub(crate) streams: Semaphore,
     /// Places for CARs that are received.
     pub(crate) cars: Semaphore,
+    /// A place for a policy that is checked: each takes up to 512 MiB of memory.
+    pub(crate) checks: Arc<Semaphore>,
     /// Everything that runs.
     pub(crate) tasks: TaskTracker,
     /// No more requests are taken.
@@ -89,6 +91,7 @@ impl Service {
         Ok(Arc::new(Self {
             streams: Semaphore::new(config.streams_max.try_into().unwrap_or(1)),
             cars: Semaphore::new(CARS_MAX),
+            checks: Arc::new(Semaphore::new(1)),
             twin,
             url,
             defaults,

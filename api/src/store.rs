@@ -1,5 +1,5 @@
-//! What the API remembers: tokens, which upload came by which of them, and an audit log, in one SQLite file beside the
-//! owner's index. Names, labels and keys are not in it; the index has them, encrypted.
+//! What the API remembers: tokens, which upload came by which of them, sessions of the console, and an audit log, in
+//! one SQLite file beside the owner's index. Names, labels and keys are not in it; the index has them, encrypted.
 //!
 //! WAL and `synchronous=FULL`: what was acknowledged survives a power cut. One task writes; writes that wait share a
 //! transaction (group commit). Commands that make tokens use the file beside a twin that runs.
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use format::Locator;
+use format::{Locator, PolicyName};
 use sqlx::{
     SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -24,7 +24,10 @@ use tokio::{
 };
 use twin::Batch;
 
-use crate::token::{Grant, TokenHash, TokenId};
+use crate::{
+    session::SecretHash,
+    token::{Grant, TokenHash, TokenId},
+};
 
 /// The file, in the owner's state folder.
 pub const STORE_FILE: &str = "api.sqlite";
@@ -70,6 +73,9 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// A one-time link was opened before, or too late.
+    #[error("the link signed somebody in already, or is older than ten minutes; `evernear twin console` makes another")]
+    Spent,
     /// The writer ended.
     #[error("the twin is stopping")]
     Closed,
@@ -79,8 +85,31 @@ pub enum StoreError {
 #[derive(Clone)]
 pub(crate) enum Write {
     Token(Grant, TokenHash),
-    /// Ends a token at a time in seconds since 1970.
+    /// Ends a token, and who is signed in by it, at a time in seconds since 1970.
     Revoke(TokenId, u64),
+    /// A link signs in, once.
+    Key {
+        hash: SecretHash,
+        token: TokenId,
+        now: u64,
+        expires: u64,
+    },
+    /// A browser is signed in, by a token or by a key that counts no more from then on.
+    Session {
+        hash: SecretHash,
+        token: TokenId,
+        created: u64,
+        expires: u64,
+        key: Option<SecretHash>,
+    },
+    /// It signed out.
+    EndSession(SecretHash),
+    /// A policy was published, as its owner wrote it.
+    Policy {
+        name: PolicyName,
+        version: u64,
+        source: String,
+    },
     /// An upload begins.
     Begin {
         batch: Batch,

@@ -189,13 +189,14 @@ impl Grant {
     /// # Errors
     /// [`TokenFault`].
     pub fn check(&self, kept: &TokenHash, shown: &Token, now: u64) -> Result<(), TokenFault> {
-        if *kept != shown.hash() || self.revoked.is_some() {
-            return Err(TokenFault::Unknown);
-        }
-        match self.expires {
-            Some(end) if end <= now => Err(TokenFault::Expired),
-            _ => Ok(()),
-        }
+        if *kept != shown.hash() { Err(TokenFault::Unknown) } else { self.ended(now).map_or(Ok(()), Err) }
+    }
+
+    /// Returns why the token counts no more at `now`, seconds since 1970; none while it does.
+    #[must_use]
+    pub fn ended(&self, now: u64) -> Option<TokenFault> {
+        let is_over = self.expires.is_some_and(|end| end <= now);
+        self.revoked.map(|_| TokenFault::Unknown).or(is_over.then_some(TokenFault::Expired))
     }
 }
 

@@ -47,7 +47,7 @@ use crate::{
     service::{self, Service},
     store::{Resumable, Source, Write},
     token::Grant,
-    wishes::{KEEP_UNTIL, media_type, wishes},
+    wishes::{KEEP_UNTIL, is_wish, media_type, wishes},
 };
 
 /// How long an upload may take from its creation.
@@ -269,7 +269,7 @@ async fn stored_fields(service: &Service, subject: Subject) -> Result<Vec<(&'sta
 /// Returns the wishes of a request as they are kept: times as they are meant now.
 fn wishes_of(headers: &HeaderMap, now: u64) -> Result<Vec<(String, String)>, Refusal> {
     let mut kept = Vec::new();
-    for (name, value) in headers.iter().filter(|(name, _)| name.as_str().starts_with("x-evernear-")) {
+    for (name, value) in headers.iter().filter(|(name, _)| is_wish(name)) {
         let text = value.to_str().map_err(|_| Refusal::wrong(format!("the field {name} is not ASCII")))?;
         let is_time = matches!(name.as_str(), "x-evernear-expires" | KEEP_UNTIL);
         let moment = twin::moment(text.trim(), now).ok().filter(|_| is_time);

@@ -11,13 +11,15 @@
 //! | `x-evernear-tags` | `premium=1,red`: names with numbers that the policy may ask for |
 //! | `x-evernear-name`, `x-name` | the name, in UTF-8 with percent signs |
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName};
 use format::{
     Cap, CapError, Domain, Level, Moment, PlaceError, PolicyManifestError, PolicyName, Profile, ProfileError, Retention,
 };
 use percent_encoding::percent_decode_str;
 use sandbox::CountryCode;
 use twin::{MediaType, MediaTypeError, MomentError, PutOptions, Tenure};
+
+use crate::session::FIELD;
 
 const PREFIX: &str = "x-evernear-";
 /// The wish that nobody can take back.
@@ -123,7 +125,7 @@ pub enum WishError {
 /// # Errors
 /// [`WishError`].
 pub fn wishes(fields: &HeaderMap, name: Option<&str>, defaults: &Defaults, now: u64) -> Result<PutOptions, WishError> {
-    for field in fields.keys().filter_map(|field| field.as_str().strip_prefix(PREFIX)) {
+    for field in fields.keys().filter(|field| is_wish(field)).filter_map(|field| field.as_str().strip_prefix(PREFIX)) {
         if !KNOWN.contains(&field) {
             return Err(WishError::Unknown { field: field.chars().take(40).collect() });
         }
@@ -162,6 +164,11 @@ pub(crate) fn media_type(text: Option<&str>) -> Result<Option<MediaType>, WishEr
     const EMPTY: [&str; 4] = ["", "*/*", "application/octet-stream", "application/x-www-form-urlencoded"];
     let told = text.map(str::trim).filter(|text| !EMPTY.contains(text));
     told.map(|text| text.parse().map_err(WishError::Type)).transpose()
+}
+
+/// Whether a field is a wish. The console's own is none.
+pub(crate) fn is_wish(field: &HeaderName) -> bool {
+    field.as_str().starts_with(PREFIX) && *field != FIELD
 }
 
 /// Returns the value of a field that may stand once.
@@ -292,7 +299,7 @@ mod tests {
 
     #[test]
     fn nothing_wished_is_the_default_and_the_path_names_first() {
-        let put = read(&[("x-name", "a%20b"), ("content-type", "image/png")]).unwrap();
+        let put = read(&[("x-name", "a%20b"), ("content-type", "image/png"), ("x-evernear-console", "1")]).unwrap();
         assert_eq!((put.name.as_deref(), put.tenure), (Some("a b"), Tenure::default()));
         let named = wishes(&fields(&[("x-name", "b")]), Some("a"), &Defaults::default(), 1).unwrap();
         assert_eq!(named.name.as_deref(), Some("a"));

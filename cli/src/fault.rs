@@ -369,6 +369,7 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             | PolicySourceError::Shape
             | PolicySourceError::Outside { .. }
             | PolicySourceError::Component { .. }
+            | PolicySourceError::File { .. }
             | PolicySourceError::Unknown { .. }
             | PolicySourceError::Config { .. } => "mend the policy file; `evernear help policy check` shows one",
         };

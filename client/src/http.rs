@@ -106,24 +106,6 @@ impl HttpTransport {
         Self { bytes_per_second_min: ORIGIN_BYTES_PER_SECOND_MIN, shard_bytes_per_second_min: u64::MAX, ..self }
     }
 
-    /// Asks for the health of an object. Returns `None` if no record is filed under the locator.
-    ///
-    /// # Errors
-    /// [`TransportError`].
-    pub async fn health(&self, node: &NodeName, locator: &Locator) -> Result<Option<ObjectHealth>, TransportError> {
-        let call = Call::get(format!("/v1/records/{locator}/health"));
-        let body = self.find(node, call, JSON_BYTES_MAX).await?;
-        body.map(|body| read_json(node, &body)).transpose()
-    }
-
-    /// Asks for the state of the repair queue.
-    ///
-    /// # Errors
-    /// [`TransportError`].
-    pub async fn repairs(&self, node: &NodeName) -> Result<RepairStatus, TransportError> {
-        self.json(node, Call::get("/v1/repairs".to_owned())).await
-    }
-
     /// Makes repairs that were given up wait again.
     ///
     /// # Errors
@@ -475,6 +457,16 @@ impl Transport for HttpTransport {
 
     async fn put_refused(&self, node: &NodeName, list: Bytes) -> Result<(), TransportError> {
         self.put(node, "/v1/refused".to_owned(), list).await
+    }
+
+    async fn health(&self, node: &NodeName, locator: &Locator) -> Result<Option<ObjectHealth>, TransportError> {
+        let call = Call::get(format!("/v1/records/{locator}/health"));
+        let body = self.find(node, call, JSON_BYTES_MAX).await?;
+        body.map(|body| read_json(node, &body)).transpose()
+    }
+
+    async fn repairs(&self, node: &NodeName) -> Result<RepairStatus, TransportError> {
+        self.json(node, Call::get("/v1/repairs".to_owned())).await
     }
 
     async fn report(&self, node: &NodeName, ticket: &Ticket) -> Result<(), TransportError> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
     BlobId, Cell, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName,
-    wire::{ChangePage, LocatorPage, NodeEntry, Note, Ticket},
+    wire::{ChangePage, LocatorPage, NodeEntry, Note, ObjectHealth, RepairStatus, Ticket},
 };
 
 /// A request for consecutive strips of one shard.
@@ -237,6 +237,10 @@ pub trait Transport: Send + Sync + 'static {
     async fn refused(&self, node: &NodeName, after: u64) -> Result<Option<Bytes>, TransportError>;
     /// Brings a list of refused node certificates. The node verifies it, and refuses one that is older than its own.
     async fn put_refused(&self, node: &NodeName, list: Bytes) -> Result<(), TransportError>;
+    /// Asks for the health of an object. Returns `None` if no record is filed under the locator.
+    async fn health(&self, node: &NodeName, locator: &Locator) -> Result<Option<ObjectHealth>, TransportError>;
+    /// Asks for the state of the repair queue.
+    async fn repairs(&self, node: &NodeName) -> Result<RepairStatus, TransportError>;
     /// Reports to `node` that a strip was wrong. The report is verified before it has any effect.
     async fn report(&self, node: &NodeName, ticket: &Ticket) -> Result<(), TransportError>;
     /// Waits up to `wait_seconds` for changes after `since`.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use client::{ShardAsk, Transport, TransportError};
 use format::{
     BlobId, Cell, Locator, NodeName, NoteId, OwnerId, PolicyName,
-    wire::{ChangePage, LocatorPage, NodeEntry, Note, Ticket},
+    wire::{ChangePage, LocatorPage, NodeEntry, Note, ObjectHealth, RepairStatus, Ticket},
 };
 
 /// What stands before the calls of an [`Intercepted`] transport.
@@ -166,5 +166,7 @@ forward! {
     Announce: announce(entry: &NodeEntry) -> ();
     Refused: refused(after: u64) -> Option<Bytes>;
     PutRefused: put_refused(list: Bytes) -> ();
+    Health: health(locator: &Locator) -> Option<ObjectHealth>;
+    Repairs: repairs() -> RepairStatus;
     Report: report(ticket: &Ticket) -> ();
 }

@@ -20,7 +20,10 @@ use client::{ShardAsk, Transport, TransportError};
 use format::{
     BlobId, Cell, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName, PublicManifest, Row, RowList, StripeIndex,
     limits::{CHANGES_WAIT_SECONDS_MAX, COLUMNS_MAX, PUBLIC_MANIFEST_BYTES_MAX, SHARD_READ_STRIPS_MAX},
-    wire::{ChangePage, LocatorPage, NodeEntry, Note, Role, ShardSlice, Ticket, frame_cells},
+    wire::{
+        ChangePage, ColumnHealth, ColumnState, LocatorPage, NodeEntry, Note, ObjectHealth, RepairStatus, Role,
+        ShardSlice, Ticket, frame_cells,
+    },
 };
 
 use self::catalog::{Catalog, ensure, malformed, now, within};
@@ -401,6 +404,53 @@ impl Transport for MemoryTransport {
 
     async fn put_refused(&self, node: &NodeName, _list: Bytes) -> Result<(), TransportError> {
         self.shared(node, Action::Any, |_| ensure(false, 404, "nodes in memory have no certificates"))
+    }
+
+    /// A column is where a node that is up has it; these nodes know of no place where it should not be.
+    async fn health(&self, node: &NodeName, locator: &Locator) -> Result<Option<ObjectHealth>, TransportError> {
+        let Some(record) = self.shared(node, Action::Any, |it| Ok(it.record(locator)))? else { return Ok(None) };
+        let (public, object, nodes) = (&record.public, record.public.id(), lock(&self.cluster.nodes));
+        let holders = |column| -> Vec<NodeName> {
+            let holds = |node: &Node| node.shards.contains_key(&(object, column));
+            let up = nodes.iter().filter(|(_, node)| node.as_ref().is_some_and(holds));
+            up.map(|(name, _)| name.clone()).collect()
+        };
+        let columns = (0..public.columns()).map(|column| {
+            let (nodes, bytes) = (holders(column), public.shard_bytes(column));
+            let state = match (public.column_strips(column), nodes.is_empty()) {
+                (0, _) => ColumnState::Empty,
+                (_, true) => ColumnState::Lost,
+                (_, false) => ColumnState::Healthy,
+            };
+            ColumnHealth { state, nodes, bytes }
+        });
+        let columns: Vec<_> = columns.collect();
+        let there = columns.iter().filter(|column| column.state != ColumnState::Lost).count();
+        let redundancy = public.redundancy();
+        let margin = redundancy.map_or(0, |it| i32::try_from(there).unwrap() - i32::try_from(it.data()).unwrap());
+        let redundancy = redundancy.map(|redundancy| redundancy.to_string());
+        let columns = if redundancy.is_some() { columns } else { Vec::new() };
+        Ok(Some(ObjectHealth { object, redundancy, margin, columns, repair: None }))
+    }
+
+    /// Nothing is repaired here.
+    async fn repairs(&self, node: &NodeName) -> Result<RepairStatus, TransportError> {
+        self.at(node, Action::Any, |_| {
+            Ok(RepairStatus {
+                waiting: 0,
+                running: 0,
+                dead: 0,
+                balancing: 0,
+                waiting_bytes: 0,
+                running_bytes: 0,
+                repaired_bytes: 0,
+                repair_read_bytes: 0,
+                scrubbed_since: 0,
+                given_up: Vec::new(),
+                obstacles: Vec::new(),
+                survey: None,
+            })
+        })
     }
 
     async fn report(&self, node: &NodeName, ticket: &Ticket) -> Result<(), TransportError> {

@@ -190,6 +190,14 @@ impl Twin {
         self.with_index(|index| index.entries().map(|(locator, entry)| (*locator, entry.clone())).collect()).await
     }
 
+    /// Reads what other programs wrote to the index until now, for one that runs for long.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn catch_up(&self) -> Result<(), IndexError> {
+        self.with_index(Index::refresh).await
+    }
+
     /// Returns a page of the list of uploads, with what other programs wrote until now ([`Index::page`]).
     ///
     /// # Errors

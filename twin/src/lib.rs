@@ -15,6 +15,7 @@ mod clock;
 mod config;
 mod durable;
 mod get;
+mod health;
 mod index;
 mod learn;
 mod leases;
@@ -44,6 +45,7 @@ pub use byte_range::{ByteRange, ByteRangeError};
 pub use clock::ClockError;
 pub use config::{ApiConfig, ConfigError, SeedConfig, TwinConfig};
 pub use get::{Delivered, Found, GetError, part_of};
+pub use health::{Repairs, UploadHealth};
 pub use index::{
     Batch, Change, Compacted, Entry, Family, Hashes, Index, IndexCheck, IndexError, Listed, MOVES_MAX, Move, NameState,
     PATH_BYTES_MAX, Page, PageAsk, Position, Scope, Spot, State, Tenure,
@@ -53,7 +55,7 @@ pub use media::{Inspection, MediaType, MediaTypeError};
 pub use moment::{MomentError, moment};
 pub use names::{NameChange, NameChangeError, NameTerms, Renamed};
 pub use network::{Network, NetworkError};
-pub use operator::{Operator, OperatorError, Repairs};
+pub use operator::{Operator, OperatorError};
 pub use owner_store::{OwnerCard, OwnerError, OwnerStore};
 pub use policy_name::PolicyNameError;
 pub use policy_source::{LinkSource, PolicySource, PolicySourceError};

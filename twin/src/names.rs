@@ -8,7 +8,7 @@
 
 use client::{Known, ReadError, TransportError, UploadError, file_record};
 use format::{
-    Label, Lease, Mode, Moment, NameError, NotePlace, OpenError, OwnerNote, Pointer, StableName,
+    Label, Lease, Locator, Mode, Moment, NameError, NotePlace, OpenError, OwnerNote, Pointer, StableName,
     limits::POINTER_SECONDS_MAX,
 };
 use tokio::task::spawn_blocking;
@@ -297,6 +297,14 @@ impl Twin {
             Err(ReadError::Open(OpenError::Erased)) => Err(NameChangeError::Ended { text: text.to_owned() }),
             Err(error) => Err(NameChangeError::Read(error)),
         }
+    }
+
+    /// Returns the locator of the name that the owner calls `text`, whether there is one or not.
+    ///
+    /// # Errors
+    /// [`NameError`] for a text that cannot be a name.
+    pub fn name_locator(&self, text: &str) -> Result<Locator, NameError> {
+        Ok(StableName::derive(&self.secret, text)?.locator())
     }
 
     /// Returns the stable names of the index that were filed, by what the owner calls them.

@@ -40,6 +40,7 @@ pub struct Network {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) reader: Reader,
+    here: Place,
     /// How long a read is made again while nothing comes.
     pub(crate) patience: Duration,
     /// Keeps the topology new, where there is a network to ask.
@@ -68,8 +69,8 @@ impl Network {
     /// Makes a network of nodes that are already known.
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, topology: Arc<Topology>, here: Place) -> Self {
-        let reader = Reader::new(transport.clone(), topology.clone(), here, ReaderOptions::patient());
-        Self { transport, topology, reader, patience: PATIENCE, _refresh: None }
+        let reader = Reader::new(transport.clone(), topology.clone(), here.clone(), ReaderOptions::patient());
+        Self { transport, topology, reader, here, patience: PATIENCE, _refresh: None }
     }
 
     /// Makes reads that fail because of the network again for another time than 50 s.
@@ -94,6 +95,11 @@ impl Network {
     #[must_use]
     pub fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// Returns where this program is.
+    pub(crate) fn here(&self) -> &Place {
+        &self.here
     }
 
     /// Returns the nodes.

@@ -1,17 +1,18 @@
 //! The cluster as its operator sees it: the health of objects and the repairs. Needs no owner.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use client::{HttpTransport, Membership, RefusedListError, Topology, Transport, TransportError};
 use format::{
     Locator, NodeName,
-    wire::{ObjectHealth, RepairStatus, Retried, Survey},
+    wire::{ObjectHealth, Retried},
 };
 use futures::future::join_all;
 
 use crate::{
     config::TwinConfig,
+    health::{self, Repairs},
     network::{NetworkError, Reached, reach},
 };
 
@@ -23,25 +24,6 @@ pub struct Operator {
     membership: Arc<Membership>,
     /// The nodes where they were before any node told of others, and the way to them there.
     known: (Vec<NodeName>, HttpTransport),
-}
-
-/// What is being repaired.
-#[derive(Debug, Clone)]
-pub struct Repairs {
-    /// The cluster's answer.
-    pub status: RepairStatus,
-    /// Bytes that each origin that answered has made or moved since it started. For a rate, compare two answers of the
-    /// same origins.
-    pub repaired_bytes: BTreeMap<NodeName, u64>,
-}
-
-impl Repairs {
-    /// Returns the bytes made or moved since an earlier answer, over the origins that answered both times.
-    #[must_use]
-    pub fn repaired_since(&self, earlier: &Self) -> u64 {
-        let grown = |(node, bytes): (&NodeName, &u64)| Some(bytes.saturating_sub(*earlier.repaired_bytes.get(node)?));
-        self.repaired_bytes.iter().filter_map(grown).sum()
-    }
 }
 
 /// Why an operator got no answer.
@@ -93,40 +75,15 @@ impl Operator {
     /// # Errors
     /// [`OperatorError`].
     pub async fn health(&self, locator: &Locator) -> Result<ObjectHealth, OperatorError> {
-        let found = self.first(async |node| self.transport.health(node, locator).await).await?;
-        found.ok_or(OperatorError::NoRecord { locator: *locator })
+        health::health(&*self.transport, &self.origins, locator).await
     }
 
-    /// Asks all origins about repairs. The queue is the same for the whole cluster. The repaired bytes are the sum over
-    /// all origins that answer. The scrub is the one furthest behind, or zero when an origin does not answer. The
-    /// survey is the newest.
+    /// Asks all origins about repairs, and adds up what they say.
     ///
     /// # Errors
     /// [`OperatorError::NoAnswer`].
     pub async fn repairs(&self) -> Result<Repairs, OperatorError> {
-        let answers = join_all(self.origins.iter().map(|node| self.transport.repairs(node))).await;
-        let (mut status, mut scrubbed_since, mut survey, mut source) = (None, u64::MAX, None, None);
-        let (mut repaired_bytes, mut repair_read_bytes) = (BTreeMap::new(), 0);
-        for (node, answer) in self.origins.iter().zip(answers) {
-            match answer {
-                Ok(answer) => {
-                    repaired_bytes.insert(node.clone(), answer.repaired_bytes);
-                    repair_read_bytes += answer.repair_read_bytes;
-                    survey = [survey, answer.survey.clone()].into_iter().flatten().max_by_key(|it: &Survey| it.ended);
-                    scrubbed_since = scrubbed_since.min(answer.scrubbed_since);
-                    status = Some(answer);
-                }
-                Err(error) => {
-                    scrubbed_since = 0;
-                    source = Some(error);
-                }
-            }
-        }
-        let asked = self.origins.len();
-        let status = status.ok_or(OperatorError::NoAnswer { asked, source })?;
-        let summed = repaired_bytes.values().sum();
-        let status = RepairStatus { repaired_bytes: summed, repair_read_bytes, scrubbed_since, survey, ..status };
-        Ok(Repairs { status, repaired_bytes })
+        health::repairs(&*self.transport, &self.origins).await
     }
 
     /// Puts repairs that were given up back into the queue.
@@ -134,7 +91,7 @@ impl Operator {
     /// # Errors
     /// [`OperatorError`].
     pub async fn retry_repairs(&self) -> Result<Retried, OperatorError> {
-        self.first(async |node| self.transport.retry_repairs(node).await).await
+        health::first(&self.origins, |node| Box::pin(self.transport.retry_repairs(node))).await
     }
 
     /// Asks all origins for the list of refused node certificates. Returns the lists of those that answer and have one,
@@ -175,18 +132,5 @@ impl Operator {
             ) if self.known.0.contains(node) => call(&self.known.1).await,
             answer => answer,
         }
-    }
-
-    /// Asks the origins, nearest first, until one answers.
-    async fn first<T>(&self, ask: impl AsyncFn(&NodeName) -> Result<T, TransportError>) -> Result<T, OperatorError> {
-        let mut source = None;
-        for node in &self.origins {
-            match ask(node).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) if error.is_retryable() => source = Some(error),
-                Err(error) => return Err(OperatorError::Refused(error)),
-            }
-        }
-        Err(OperatorError::NoAnswer { asked: self.origins.len(), source })
     }
 }

@@ -2,11 +2,13 @@
 //! because an edge that cannot ask the policy serves nothing (fail closed). So every call that puts a name into a lease
 //! checks it here first.
 
+use std::collections::BTreeSet;
+
 use client::TransportError;
 use format::{BlobId, NodeName, PolicyManifest, PolicyName};
 use futures::future::join_all;
 
-use crate::twin::Twin;
+use crate::{index::Index, twin::Twin};
 
 /// How many nodes are sent a policy, or are asked for one. All others have it from the catalog that they share with one
 /// of these.
@@ -62,10 +64,27 @@ impl Twin {
         if name.as_str() == PolicyName::DEFAULT {
             return Ok(());
         }
+        self.policy(name).await.map(drop)
+    }
+
+    /// Returns the policies that the owner's objects name, but the one that is built into edges and does not end.
+    pub async fn policies_in_use(&self) -> BTreeSet<PolicyName> {
+        let names = |index: &mut Index| {
+            let names = index.entries().map(|(_, entry)| &entry.tenure.policy);
+            names.filter(|name| name.as_str() != PolicyName::DEFAULT).cloned().collect()
+        };
+        self.with_index(names).await
+    }
+
+    /// Returns the newest version of a policy of this owner's that nodes have.
+    ///
+    /// # Errors
+    /// [`PolicyNameError`].
+    pub async fn policy(&self, name: &PolicyName) -> Result<PolicyManifest, PolicyNameError> {
         let asked = self.ask_policy(&self.nodes_with_policies(), name).await;
         let name = || name.clone();
         match asked {
-            Asked { newest: Some(_), .. } => Ok(()),
+            Asked { newest: Some((manifest, _)), .. } => Ok(manifest),
             asked if asked.is_denied() => Err(PolicyNameError::Unknown { name: name() }),
             Asked { failure, .. } => Err(PolicyNameError::Unavailable { name: name(), source: failure }),
         }

@@ -78,6 +78,16 @@ pub enum PolicySourceError {
         /// Counted from 1.
         link: usize,
     },
+    /// A link names a file, and the text came from elsewhere.
+    #[error(
+        "link {link} names a file of this machine, which is not read for a policy that comes over HTTP; use a ready-made component ({}), \
+         or `evernear policy publish`",
+        ready_made()
+    )]
+    File {
+        /// Counted from 1.
+        link: usize,
+    },
     /// A link uses a component that is not ready-made.
     #[error(
         "link {link} uses {name:?}, which is not ready-made; there are {}; a file of your own is component = \"FILE.wasm\"",
@@ -133,6 +143,18 @@ impl PolicySource {
     /// # Errors
     /// [`PolicySourceError`].
     pub fn parse(text: &str, folder: &Path) -> Result<Self, PolicySourceError> {
+        Self::with_files(text, Some(folder))
+    }
+
+    /// Parses a policy text of somebody who may read no file of this machine: its components are ready-made.
+    ///
+    /// # Errors
+    /// [`PolicySourceError`].
+    pub fn ready_made(text: &str) -> Result<Self, PolicySourceError> {
+        Self::with_files(text, None)
+    }
+
+    fn with_files(text: &str, folder: Option<&Path>) -> Result<Self, PolicySourceError> {
         let mut document: toml::Table = toml::from_str(text).map_err(Box::new)?;
         let tables = document.remove("link");
         if let Some(key) = document.keys().next() {
@@ -163,7 +185,7 @@ impl LinkSource {
         }
     }
 
-    fn from_table(link: usize, mut table: toml::Table, folder: &Path) -> Result<Self, PolicySourceError> {
+    fn from_table(link: usize, mut table: toml::Table, folder: Option<&Path>) -> Result<Self, PolicySourceError> {
         let (title, component) = match (table.remove("use"), table.remove("component")) {
             (Some(toml::Value::String(name)), None) => {
                 let found = READY_MADE.iter().find(|(known, _)| *known == name);
@@ -173,6 +195,7 @@ impl LinkSource {
                 (name, Bytes::from_static(component))
             }
             (None, Some(toml::Value::String(file))) => {
+                let folder = folder.ok_or(PolicySourceError::File { link })?;
                 let component = read_component(link, &folder.join(&file))?;
                 (file, component)
             }
@@ -239,6 +262,12 @@ mod tests {
         );
         assert!(matches!(parse("[[link]]\ncomponent=\"absent.wasm\"\n"), Err(PolicySourceError::Io { .. })));
         assert!(matches!(parse("[["), Err(PolicySourceError::Toml(_))));
+        let foreign = |text: &str| PolicySource::ready_made(text);
+        assert_eq!(foreign("[[link]]\nuse=\"geo\"\n").unwrap(), parse("[[link]]\nuse=\"geo\"\n").unwrap());
+        for file in ["absent.wasm", "/etc/passwd"] {
+            let text = format!("[[link]]\nuse=\"geo\"\n[[link]]\ncomponent=\"{file}\"\n");
+            assert!(matches!(foreign(&text), Err(PolicySourceError::File { link: 2 })), "{text}");
+        }
         let large = format!("[[link]]\nuse=\"geo\"\nx=\"{}\"\n", "y".repeat(POLICY_CONFIG_BYTES_MAX));
         assert!(matches!(parse(&large), Err(PolicySourceError::Large { what: "the configuration", .. })));
     }

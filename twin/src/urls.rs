@@ -100,6 +100,16 @@ impl UrlTemplate {
         self.url(&entry.label(), path)
     }
 
+    /// Returns the hosts of all objects as a Content-Security-Policy names them, such as `http://*.localhost:8080`;
+    /// where a policy cannot name them, those of its scheme.
+    #[must_use]
+    pub fn hosts(&self) -> String {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or(("https", ""));
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default().strip_prefix(LABEL).unwrap_or_default();
+        let is_plain = host.starts_with('.') && host.chars().all(|c| c.is_ascii_alphanumeric() || ".-:".contains(c));
+        if is_plain { format!("{scheme}://*{host}") } else { format!("{scheme}:") }
+    }
+
     /// Returns the link of a stored object.
     #[must_use]
     pub fn link(&self, stored: &Stored) -> Link {
@@ -258,6 +268,20 @@ mod tests {
         assert!("https://{label}.cdn.example/{name}".parse::<UrlTemplate>().is_ok());
         assert_eq!("https://cdn.example/{label}".parse::<UrlTemplate>(), Err(UrlTemplateError::Label));
         assert_eq!("{label}.example".parse::<UrlTemplate>(), Err(UrlTemplateError::Scheme));
+    }
+
+    #[test]
+    fn hosts_of_objects_are_one_source_of_a_policy() {
+        for (template, hosts) in [
+            (DEFAULT, "http://*.localhost:8080"),
+            ("https://{label}.cdn.example/{name}", "https://*.cdn.example"),
+            ("https://{label}.cdn.example", "https://*.cdn.example"),
+            ("https://{label}/x", "https:"),
+            ("https://{label}-x.example/", "https:"),
+            ("https://{label}.a.example; script-src *", "https:"),
+        ] {
+            assert_eq!(template.parse::<UrlTemplate>().unwrap().hosts(), hosts, "{template}");
+        }
     }
 
     #[test]

@@ -6,7 +6,10 @@ use sqlx::{
 };
 
 /// A step: its number, what it brings, its statements.
-const STEPS: &[(i64, &str, &str)] = &[(1, "0001_api", include_str!("../../migrations/0001_api.sql"))];
+const STEPS: &[(i64, &str, &str)] = &[
+    (1, "0001_api", include_str!("../../migrations/0001_api.sql")),
+    (2, "0002_console", include_str!("../../migrations/0002_console.sql")),
+];
 
 /// Returns what brings the file up to date.
 pub(super) fn all() -> Migrator {

@@ -1,11 +1,14 @@
 //! What is read of the store.
 
-use format::Locator;
+use format::{Locator, PolicyName};
 use sqlx::{Row, query, query_scalar, sqlite::SqliteRow};
 use twin::Batch;
 
 use super::{Line, PinRow, PinStatus, Resumable, Source, Store, StoreError, Upload};
-use crate::token::{Grant, Scope, TokenHash, TokenId};
+use crate::{
+    session::SecretHash,
+    token::{Grant, Scope, TokenHash, TokenId},
+};
 
 /// What begins a statement that reads uploads.
 macro_rules! uploads {
@@ -39,6 +42,59 @@ impl Store {
     pub async fn tokens(&self) -> Result<Vec<Grant>, StoreError> {
         let rows = query("SELECT * FROM tokens ORDER BY created, id").fetch_all(&self.readers).await?;
         rows.iter().map(|row| grant(row).map(|(grant, _)| grant)).collect()
+    }
+
+    /// Returns the token of this name or id that was not ended.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_token(&self, text: &str) -> Result<Option<Grant>, StoreError> {
+        let is_it = |it: &Grant| it.revoked.is_none() && (it.name == text || it.id.to_string() == text);
+        Ok(self.tokens().await?.into_iter().find(is_it))
+    }
+
+    /// Returns the token that a session acts for, where both count at `now`, seconds since 1970.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn session(&self, hash: SecretHash, now: u64) -> Result<Option<Grant>, StoreError> {
+        self.grant_of("SELECT tokens.* FROM tokens JOIN sessions ON sessions.token = tokens.id WHERE sessions.hash = $1 AND sessions.expires > $2", hash, now).await
+    }
+
+    /// Returns the token that a one-time link signs in for, where both count at `now`, seconds since 1970.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn key(&self, hash: SecretHash, now: u64) -> Result<Option<Grant>, StoreError> {
+        self.grant_of("SELECT tokens.* FROM tokens JOIN console_keys ON console_keys.token = tokens.id WHERE console_keys.hash = $1 AND console_keys.expires > $2", hash, now).await
+    }
+
+    async fn grant_of(&self, ask: &'static str, hash: SecretHash, now: u64) -> Result<Option<Grant>, StoreError> {
+        let ask = query(ask).bind(&hash.0[..]).bind(i64::try_from(now).unwrap_or(i64::MAX));
+        let row = ask.fetch_optional(&self.readers).await?;
+        let found = row.as_ref().map(grant).transpose()?.map(|(grant, _)| grant);
+        Ok(found.filter(|grant| grant.ended(now).is_none()))
+    }
+
+    /// Returns the names of the policies that were published through the API.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn policies(&self) -> Result<Vec<PolicyName>, StoreError> {
+        let names: Vec<String> =
+            query_scalar("SELECT name FROM policies ORDER BY name").fetch_all(&self.readers).await?;
+        let damaged = |_| StoreError::Damaged { table: "policies" };
+        names.iter().map(|name| name.parse().map_err(damaged)).collect()
+    }
+
+    /// Returns a policy as its owner wrote it, with its version; none for one that was published otherwise.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn policy(&self, name: &PolicyName) -> Result<Option<(u64, String)>, StoreError> {
+        let policy = query("SELECT version, source FROM policies WHERE name = $1").bind(name.as_str());
+        let row = policy.fetch_optional(&self.readers).await?;
+        row.map(|row| Ok((unsigned(row.try_get("version")?, "policies")?, row.try_get("source")?))).transpose()
     }
 
     /// Returns the uploads that are under way, or were when a crash came.

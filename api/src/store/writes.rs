@@ -5,6 +5,7 @@ use sqlx::{Sqlite, SqlitePool, Transaction, query};
 use tokio::sync::mpsc;
 
 use super::{Job, StoreError, Write};
+use crate::session::{KEYS_MAX, SESSIONS_MAX};
 
 /// Writes of one transaction.
 const GROUP_MAX: usize = 256;
@@ -69,7 +70,52 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write) -> Result<(), St
         }
         Write::Revoke(token, now) => {
             let revoke = query("UPDATE tokens SET revoked = $2 WHERE id = $1 AND revoked IS NULL");
-            Ok(revoke.bind(&token.0[..]).bind(number(*now)).execute(&mut **to).await.map(drop)?)
+            revoke.bind(&token.0[..]).bind(number(*now)).execute(&mut **to).await?;
+            for end in ["DELETE FROM sessions WHERE token = $1", "DELETE FROM console_keys WHERE token = $1"] {
+                query(end).bind(&token.0[..]).execute(&mut **to).await?;
+            }
+            Ok(())
+        }
+        Write::Key { hash, token, now, expires } => {
+            query("DELETE FROM console_keys WHERE expires <= $1").bind(number(*now)).execute(&mut **to).await?;
+            let key = query("INSERT INTO console_keys (hash, token, expires) VALUES ($1, $2, $3)");
+            key.bind(&hash.0[..]).bind(&token.0[..]).bind(number(*expires)).execute(&mut **to).await?;
+            let trim = query(
+                "DELETE FROM console_keys
+                 WHERE hash IN (SELECT hash FROM console_keys ORDER BY expires DESC LIMIT -1 OFFSET $1)",
+            );
+            Ok(trim.bind(i64::from(KEYS_MAX)).execute(&mut **to).await.map(drop)?)
+        }
+        Write::Session { hash, token, created, expires, key } => {
+            if let Some(key) = key {
+                let spend = query("DELETE FROM console_keys WHERE hash = $1 AND expires > $2").bind(&key.0[..]);
+                if spend.bind(number(*created)).execute(&mut **to).await?.rows_affected() == 0 {
+                    return Err(StoreError::Spent);
+                }
+            }
+            query("DELETE FROM sessions WHERE expires <= $1").bind(number(*created)).execute(&mut **to).await?;
+            let begin = query("INSERT INTO sessions (hash, token, created, expires) VALUES ($1, $2, $3, $4)");
+            let begin = begin.bind(&hash.0[..]).bind(&token.0[..]).bind(number(*created));
+            begin.bind(number(*expires)).execute(&mut **to).await?;
+            let trim = query(
+                "DELETE FROM sessions WHERE hash IN
+                 (SELECT hash FROM sessions WHERE token = $1 ORDER BY created DESC, hash = $2 DESC LIMIT -1 OFFSET $3)",
+            );
+            let trim = trim.bind(&token.0[..]).bind(&hash.0[..]).bind(i64::from(SESSIONS_MAX));
+            Ok(trim.execute(&mut **to).await.map(drop)?)
+        }
+        Write::EndSession(hash) => {
+            let gone = query("DELETE FROM sessions WHERE hash = $1").bind(&hash.0[..]);
+            Ok(gone.execute(&mut **to).await.map(drop)?)
+        }
+        Write::Policy { name, version, source } => {
+            let kept = query(
+                "INSERT INTO policies (name, version, source) VALUES ($1, $2, $3)
+                 ON CONFLICT (name) DO UPDATE SET version = excluded.version, source = excluded.source
+                 WHERE excluded.version > version",
+            );
+            let kept = kept.bind(name.as_str()).bind(number(*version)).bind(source);
+            Ok(kept.execute(&mut **to).await.map(drop)?)
         }
         Write::Begin { batch, token, created_ms, source, title } => {
             let begin = query(

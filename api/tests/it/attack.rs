@@ -13,13 +13,28 @@ use tokio::{
 use crate::{client::send, service::Service};
 
 /// Every route that wants a token: method, path, the scope it takes.
-const ROUTES: [(&str, &str, Scope); 22] = [
+const ROUTES: [(&str, &str, Scope); 37] = [
     ("GET", "/files", Scope::Read),
     ("GET", "/files/ID", Scope::Read),
     ("POST", "/files", Scope::Write),
     ("PUT", "/files/name", Scope::Write),
     ("PATCH", "/files/ID", Scope::Write),
     ("DELETE", "/files/ID", Scope::Write),
+    ("GET", "/files/ID/health", Scope::Read),
+    ("POST", "/files/ID/purge", Scope::Write),
+    ("GET", "/names", Scope::Read),
+    ("PUT", "/names/NAME", Scope::Write),
+    ("DELETE", "/names/NAME", Scope::Write),
+    ("GET", "/policies", Scope::Read),
+    ("POST", "/policies/check", Scope::Write),
+    ("PUT", "/policies/NAME", Scope::Write),
+    ("GET", "/policies/NAME/source", Scope::Read),
+    ("GET", "/network", Scope::Read),
+    ("GET", "/tokens", Scope::Admin),
+    ("POST", "/tokens", Scope::Admin),
+    ("DELETE", "/tokens/NAME", Scope::Admin),
+    ("GET", "/console/session", Scope::Read),
+    ("DELETE", "/console/session", Scope::Read),
     ("GET", "/audit", Scope::Admin),
     ("GET", "/", Scope::Read),
     ("GET", "/CID", Scope::Read),
@@ -60,7 +75,11 @@ async fn the_document_of_the_api_has_every_route_and_says_which_are_open() {
     }
     let as_there = |path: &str| {
         let id = if path.starts_with("/pins") { "{requestid}" } else { "{id}" };
-        path.replace("CID", "{cid}").replace("BATCH", id).replace("ID", "{id}").replace("/name", "/{id}")
+        path.replace("CID", "{cid}")
+            .replace("BATCH", id)
+            .replace("ID", "{id}")
+            .replace("NAME", "{name}")
+            .replace("/files/name", "/files/{id}")
     };
     let attacked = ROUTES.map(|(method, path, _)| (method.to_owned(), as_there(path)));
     assert_eq!(closed, attacked.into(), "the table of attacks has them all");

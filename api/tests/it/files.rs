@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A form of files by their paths, with the texts before them.
-fn form(texts: &[(&str, &str)], files: &[(&str, &str, &[u8])]) -> (String, Vec<u8>) {
+pub(crate) fn form(texts: &[(&str, &str)], files: &[(&str, &str, &[u8])]) -> (String, Vec<u8>) {
     let (boundary, mut body) = ("X-BOUNDARY-7", Vec::new());
     for (name, text) in texts {
         let head = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n");

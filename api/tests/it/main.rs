@@ -3,10 +3,12 @@
 
 mod attack;
 mod client;
+mod console;
 mod files;
 mod judged;
 mod lasting;
 mod nft;
+mod owner;
 mod pins;
 mod service;
 mod tus;

@@ -17,6 +17,7 @@ const ORIGINS: usize = 8;
 
 /// A twin with an API.
 pub(crate) struct Service {
+    pub(crate) memory: Arc<MemoryTransport>,
     pub(crate) network: Arc<Network>,
     pub(crate) twin: Arc<Twin>,
     pub(crate) address: SocketAddr,
@@ -45,7 +46,7 @@ impl Service {
         let place = |at: usize| Place { operator: format!("op{at}"), ..testing::place(&format!("z{at}")) };
         let nodes: Vec<_> = (0..ORIGINS).map(|at| node(&format!("o{at}"), place(at))).collect();
         let memory = Arc::new(MemoryTransport::new(&nodes));
-        let network = Network::new(wrap(memory), Arc::new(Topology::new(nodes)), place(0));
+        let network = Network::new(wrap(memory.clone()), Arc::new(Topology::new(nodes)), place(0));
         let network = Arc::new(network.with_patience(Duration::ZERO));
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
@@ -57,7 +58,8 @@ impl Service {
         let stop = CancellationToken::new();
         let running = Api::start(&config, &state, twin.clone(), compiler(), stop.clone()).await.unwrap();
         let (address, running, folder) = (running.local_addr, Some(running), Some(folder));
-        let mut it = Self { network, twin, address, state, token: String::new(), running, stop, _folder: folder };
+        let mut it =
+            Self { memory, network, twin, address, state, token: String::new(), running, stop, _folder: folder };
         it.token = it.token("admin", Scope::Admin, |_| {}).await;
         it
     }
@@ -91,6 +93,11 @@ impl Service {
     /// Returns a caller with another token, or none.
     pub(crate) fn client_with(&self, token: Option<&str>) -> Client {
         Client::new(self.address, token.map(str::to_owned))
+    }
+
+    /// Returns the API that runs.
+    pub(crate) fn running(&self) -> &Running {
+        self.running.as_ref().unwrap()
     }
 
     /// Stops it in order.

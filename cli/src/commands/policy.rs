@@ -1,13 +1,14 @@
 //! `evernear policy check | publish | renew`.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Error};
+use api::CheckedLink;
 use clap::{Args, Subcommand};
 use format::{Moment, PolicyName};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
-use twin::{POLICY_SECONDS, PolicySource, Twin};
+use twin::{POLICY_SECONDS, PolicySource};
 
 use super::Options;
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     moment,
     output::count,
     owner_access::{ClusterAccess, KeyAccess, open_twin},
-    policy_check::{self, CheckedLink},
+    policy_check,
 };
 
 const FILE_HELP: &str = "\
@@ -123,7 +124,7 @@ impl Policy {
             PolicyCommand::Renew { names, expires, keys, cluster } => {
                 let (_, twin) = open_twin(&options.state()?, &keys, &cluster).await?;
                 let expires = expires.unwrap_or_else(|| moment::now().saturating_add(POLICY_SECONDS));
-                let names = if names.is_empty() { names_in_use(&twin).await } else { names.into_iter().collect() };
+                let names = if names.is_empty() { twin.policies_in_use().await } else { names.into_iter().collect() };
                 let (asked, mut renewed, mut failed) = (names.len(), Vec::new(), Vec::new());
                 for name in names {
                     match twin.renew_policy(&name, expires).await {
@@ -164,12 +165,6 @@ impl Policy {
     }
 }
 
-/// Returns the policies that the owner's objects name, but the one that is built into edges and does not end.
-async fn names_in_use(twin: &Twin) -> BTreeSet<PolicyName> {
-    let entries = twin.list().await.into_values();
-    entries.map(|entry| entry.tenure.policy).filter(|name| name.as_str() != PolicyName::DEFAULT).collect()
-}
-
 fn ends(expires: u64) -> String {
     if expires == 0 { "does not end".to_owned() } else { format!("ends at {}", Moment(expires)) }
 }
@@ -177,7 +172,7 @@ fn ends(expires: u64) -> String {
 async fn read(file: PathBuf) -> anyhow::Result<(PolicySource, Vec<CheckedLink>)> {
     let judge = move || {
         let source = PolicySource::read(&file).with_context(|| format!("{} is refused", file.display()))?;
-        let links = policy_check::check(&source)?;
+        let links = api::check_policy(&source, &policy_check::compiler()?)?;
         Ok((source, links))
     };
     spawn_blocking(judge).await.context("the check was cut short")?

@@ -1,4 +1,4 @@
-//! `evernear twin run | token new | token ls | token rm`.
+//! `evernear twin run | console | token new | token ls | token rm`.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -46,6 +46,15 @@ tokens cross the connection in clear: beyond loopback, put what speaks TLS in fr
         #[command(flatten)]
         cluster: ClusterAccess,
     },
+    /// Print a link into the console of the twin that runs; it signs one browser in, within ten minutes
+    #[command(after_help = "\
+Examples:
+  evernear twin console
+  xdg-open $(evernear twin console)
+
+Whoever opens it first is signed in as an admin, for 30 days or until they sign out. `evernear twin token rm console` signs all out
+who came by such a link. No key of the owner is needed: whoever may use the state folder may do this.")]
+    Console,
     /// Make, list and end tokens
     Token {
         #[command(subcommand)]
@@ -101,6 +110,12 @@ Examples:
     },
 }
 
+/// A link into the console.
+#[derive(Serialize)]
+struct Opened<'a> {
+    url: &'a str,
+}
+
 /// A token that was made.
 #[derive(Serialize)]
 struct Made<'a> {
@@ -144,6 +159,10 @@ impl Twin {
         let state = options.state()?;
         match self.command {
             TwinCommand::Run { listen, keys, cluster } => run(&state, listen, &keys, &cluster, options).await,
+            TwinCommand::Console => {
+                let link = api::console_link(state.path()).await?;
+                options.answer(&Opened { url: link.expose() }, || format!("{}\n", link.expose()))
+            }
             TwinCommand::Token { command } => token(&state, command, options).await,
         }
     }
@@ -254,9 +273,7 @@ async fn ls(store: &Store, all: bool, options: &Options) -> anyhow::Result<()> {
 }
 
 async fn rm(store: &Store, token: &str, options: &Options) -> anyhow::Result<()> {
-    let tokens = store.tokens().await?;
-    let live = tokens.into_iter().filter(|it| it.revoked.is_none());
-    let Some(grant) = live.into_iter().find(|it| it.name == token || it.id.to_string() == token) else {
+    let Some(grant) = store.find_token(token).await? else {
         bail!("there is no token {token:?} that counts; `evernear twin token ls` lists them");
     };
     store.revoke(grant.id, moment::now()).await?;

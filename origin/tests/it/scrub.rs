@@ -3,6 +3,7 @@
 use std::{path::Path, time::SystemTime};
 
 use bytes::Bytes;
+use client::Transport;
 use format::{ObjectId, wire::Role};
 use origin::{
     Scrubbed,

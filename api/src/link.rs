@@ -1,0 +1,181 @@
+//! One-time links: whoever may use the owner's state folder makes one, and the browser that opens it first is signed in
+//! as an admin. The secret stands in the fragment, which no browser sends to a server.
+
+use std::{
+    fmt,
+    io::{self, Read},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    console::ROOT,
+    run::LOCK_FILE,
+    service::now,
+    session::{KEY_SECONDS, Secret},
+    store::{Store, StoreError, Write},
+    token::{Grant, RATE_DEFAULT, Scope, Token, TokenId},
+};
+
+/// What the token of sessions by link is called. Nobody holds its secret; to end it ends them.
+const TOKEN_NAME: &str = "console";
+/// Longest address in the lock file: brackets, 39 digits and colons, a port.
+const ADDRESS_BYTES_MAX: u64 = 64;
+
+/// A link that signs one browser in within ten minutes. It is a secret until then.
+pub struct Link(Zeroizing<String>);
+
+/// Why there is no link.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// No twin answers for this state folder; the caller must start one.
+    #[error("no twin runs on {}; `evernear twin run` or `evernear up` starts one", path.display())]
+    Stopped {
+        /// The state folder.
+        path: PathBuf,
+    },
+    /// The state folder cannot be read.
+    #[error("the state folder {} cannot be read", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The file of tokens cannot be used, or a token of another scope has the name of the console's.
+    #[error("the link cannot be kept")]
+    Store(#[from] StoreError),
+    /// The system has no randomness.
+    #[error("the system gives no random bytes")]
+    Random(#[from] getrandom::Error),
+}
+
+impl Link {
+    /// Returns the URL.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Link")
+    }
+}
+
+/// Makes a link into the console of the twin that runs on a state folder, in this process or another.
+///
+/// # Errors
+/// [`LinkError`].
+pub async fn console_link(state: &Path) -> Result<Link, LinkError> {
+    let folder = state.to_owned();
+    let read = tokio::task::spawn_blocking(move || address(&folder)).await.map_err(|_| StoreError::Closed)?;
+    let address = read.map_err(|source| LinkError::Folder { path: state.to_owned(), source })?;
+    let address = address.ok_or_else(|| LinkError::Stopped { path: state.to_owned() })?;
+    let store = Store::open(state).await?;
+    let link = draw(&store, address).await;
+    store.close().await;
+    link
+}
+
+/// Makes a link to a twin that listens at an address.
+pub(crate) async fn draw(store: &Store, address: SocketAddr) -> Result<Link, LinkError> {
+    let now = now();
+    let token = match console_token(store, now).await? {
+        Some(token) => token,
+        None => add_console_token(store, now).await?,
+    };
+    let secret = Secret::draw(getrandom::fill)?;
+    store.write(Write::Key { hash: secret.hash(), token, now, expires: now + KEY_SECONDS }).await?;
+    Ok(Link(Zeroizing::new(format!("http://{}{ROOT}#key={}", reachable(address), &*secret.expose()))))
+}
+
+async fn console_token(store: &Store, now: u64) -> Result<Option<TokenId>, StoreError> {
+    let is_one = |it: &Grant| {
+        it.name == TOKEN_NAME
+            && it.scope == Scope::Admin
+            && it.revoked.is_none()
+            && it.expires.is_none_or(|end| end > now)
+    };
+    Ok(store.tokens().await?.into_iter().find(is_one).map(|grant| grant.id))
+}
+
+async fn add_console_token(store: &Store, created: u64) -> Result<TokenId, LinkError> {
+    let token = Token::draw(getrandom::fill)?;
+    let (id, name) = (token.id(), TOKEN_NAME.to_owned());
+    let (expires, revoked, quota_bytes) = (None, None, None);
+    let grant = Grant { id, name, scope: Scope::Admin, created, expires, revoked, quota_bytes, rate: RATE_DEFAULT };
+    match store.add(grant, token.hash()).await {
+        // Another program made it a moment ago, or a lesser token has its name.
+        Err(taken @ StoreError::NameTaken { .. }) => Ok(console_token(store, created).await?.ok_or(taken)?),
+        added => Ok(added.map(|()| id)?),
+    }
+}
+
+/// Returns where the twin that holds a state folder listens; none where none does.
+fn address(state: &Path) -> io::Result<Option<SocketAddr>> {
+    let mut file = match std::fs::File::open(state.join(LOCK_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    // A twin that starts at this moment tries again: `run::lock`.
+    if file.try_lock_shared().is_ok() {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    file.by_ref().take(ADDRESS_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text.trim().parse().ok())
+}
+
+/// Returns an address at which this machine reaches what listens at `address`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let here = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(here, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_leads_to_this_machine_where_a_twin_listens_everywhere() {
+        for (listens, leads) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:2", "[::1]:2"), ("10.0.0.1:3", "10.0.0.1:3")] {
+            assert_eq!(reachable(listens.parse().unwrap()).to_string(), leads);
+        }
+    }
+
+    #[tokio::test]
+    async fn all_links_are_of_one_token_and_a_lesser_one_of_its_name_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).await.unwrap();
+        let address = "127.0.0.1:8081".parse().unwrap();
+        let (a, b) = (draw(&store, address).await.unwrap(), draw(&store, address).await.unwrap());
+        assert!(a.expose().starts_with("http://127.0.0.1:8081/console/#key=") && a.expose() != b.expose());
+        let tokens = store.tokens().await.unwrap();
+        let [console] = &tokens[..] else { panic!("{tokens:?}") };
+        assert_eq!((console.name.as_str(), console.scope), ("console", Scope::Admin));
+        store.revoke(console.id, 7).await.unwrap();
+        let lesser = Token::draw(getrandom::fill).unwrap();
+        let grant = Grant { id: lesser.id(), scope: Scope::Read, ..console.clone() };
+        store.add(grant, lesser.hash()).await.unwrap();
+        let error = draw(&store, address).await.unwrap_err();
+        assert!(matches!(error, LinkError::Store(StoreError::NameTaken { .. })), "{error:?}");
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn there_is_no_link_where_no_twin_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let stopped = async || matches!(console_link(folder.path()).await, Err(LinkError::Stopped { .. }));
+        assert!(stopped().await);
+        std::fs::write(folder.path().join(LOCK_FILE), "127.0.0.1:8081").unwrap();
+        assert!(stopped().await, "one was killed");
+    }
+}

@@ -1,0 +1,204 @@
+//! What an owner does beside storing: names, tokens, health, purges, policies, the network.
+
+use api::Scope;
+use serde_json::{Value, json};
+use testing::noise;
+
+use crate::{
+    client::{Answer, Client, send},
+    service::Service,
+};
+
+async fn put(client: &Client, path: &str, body: Value) -> Answer {
+    send(client.ask("PUT", path).body(body.to_string())).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_made_moved_renewed_and_ended_and_tells_its_past() {
+    let service = Service::start().await;
+    let client = service.client();
+    let [one, two] = [client.put("one", "1").await, client.put("two", noise(300_000)).await];
+    let made = put(&client, "/names/my%20site", json!({ "file": one.text("id") })).await;
+    assert_eq!((made.status, made.text("name"), made.text("state")), (200, "my site", "fresh"), "{made:?}");
+    assert_eq!(service.read(made.body["value"]["target"]["label"].as_str().unwrap(), &[]).await.unwrap(), b"1");
+    assert!(made.text("url").contains(made.text("label")), "{made:?}");
+    let moved =
+        put(&client, "/names/my%20site", json!({ "label": two.text("url"), "seconds": 5, "freshUntil": "+10d" })).await;
+    assert_eq!((moved.status, moved.text("label")), (200, made.text("label")), "{moved:?}");
+    assert_eq!(
+        (&moved.body["value"]["seconds"], &moved.body["value"]["target"]["id"]),
+        (&json!(5), &json!(two.text("id")))
+    );
+    let renewed = put(&client, "/names/my%20site", json!({ "freshUntil": "+60d" })).await;
+    assert!(renewed.status == 200 && renewed.text("freshUntil") > moved.text("freshUntil"), "{renewed:?}");
+    let names = client.get("/names").await;
+    let history = names.body["value"][0]["history"].as_array().unwrap();
+    let ids: Vec<_> = history.iter().map(|step| step["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, [two.text("id"), two.text("id"), one.text("id")]);
+    assert_eq!(history[2]["path"], "one");
+
+    // What it stood for is erased: its past says so.
+    client.delete(&format!("/files/{}", one.text("id"))).await;
+    let past = &client.get("/names").await.body["value"][0]["history"][2];
+    assert_eq!((&past["id"], &past["label"]), (&Value::Null, &Value::Null));
+    for (body, status) in [
+        (json!({ "file": one.text("id") }), 404),
+        (json!({ "file": two.text("id"), "label": two.text("label") }), 400),
+        (json!({ "label": "x" }), 400),
+        (json!({ "label": made.text("label") }), 400),
+        (json!({ "seconds": 100_000 }), 400),
+        (json!({ "freshUntil": "never" }), 400),
+        (json!({ "freshUntil": "+1d" }), 409),
+        (json!({ "colour": "red" }), 400),
+    ] {
+        let answer = put(&client, "/names/my%20site", body.clone()).await;
+        assert_eq!(answer.status, status, "{body}: {answer:?}");
+    }
+    assert_eq!(put(&client, "/names/other", json!({})).await.status, 404, "nothing to renew");
+    assert_eq!(client.delete("/names/other").await.status, 404);
+    assert_eq!(client.delete("/names/my%20site").await.status, 200);
+    assert_eq!(client.get("/names").await.body["value"], json!([]));
+    let back = put(&client, "/names/my%20site", json!({ "file": two.text("id") })).await;
+    assert!(back.status == 410 && back.message().contains("cannot come back"), "{back:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_makes_tokens_that_count_until_they_are_ended() {
+    let service = Service::start().await;
+    let client = service.client();
+    let body = json!({ "name": "ci", "scope": "write", "quota": 1000, "expires": "+1d", "rate": 7 });
+    let made = send(client.ask("POST", "/tokens").body(body.to_string())).await;
+    assert_eq!((made.status, made.text("name"), made.text("scope")), (201, "ci", "write"), "{made:?}");
+    assert_eq!(made.field("cache-control"), "no-store");
+    let ci = service.client_with(Some(made.text("token")));
+    assert_eq!(ci.put("a", vec![7; 900]).await.status, 201);
+    assert_eq!(ci.put("b", vec![7; 900]).await.status, 507);
+    let tokens = client.get("/tokens").await;
+    let line = tokens.body["value"].as_array().unwrap().iter().find(|line| line["name"] == "ci").unwrap();
+    assert_eq!((&line["used"], &line["quota"], &line["rate"]), (&json!(900), &json!(1000), &json!(7)), "{line}");
+    assert!(line["expires"].as_str().unwrap() > line["created"].as_str().unwrap(), "{line}");
+    assert!(!tokens.body.to_string().contains(made.text("token")), "it is shown once");
+    for (body, status) in [
+        (json!({ "name": "ci", "scope": "read" }), 409),
+        (json!({ "name": "", "scope": "read" }), 400),
+        (json!({ "name": "a", "scope": "root" }), 400),
+        (json!({ "name": "a", "scope": "read", "rate": 0 }), 400),
+        (json!({ "name": "a", "scope": "read", "expires": "2001-01-01" }), 400),
+        (json!({ "name": "a" }), 400),
+    ] {
+        let answer = send(client.ask("POST", "/tokens").body(body.to_string())).await;
+        assert_eq!(answer.status, status, "{body}: {answer:?}");
+    }
+    assert_eq!(client.delete("/tokens/ci").await.status, 200);
+    assert_eq!((ci.get("/files").await.status, client.delete("/tokens/ci").await.status), (401, 404));
+    assert_eq!(client.get("/files").await.body["count"], 1, "what it stored stays");
+    let writer = service.client_with(Some(&service.token("write", Scope::Write, |_| {}).await));
+    assert_eq!(send(writer.ask("POST", "/tokens").body(r#"{"name":"up","scope":"admin"}"#)).await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_tells_where_shards_are_and_how_many_may_be_lost() {
+    let service = Service::start().await;
+    let client = service.client();
+    let wish = client.ask("PUT", "/files/a").header("x-evernear-profile", "2+2").body(noise(600_000));
+    let path = format!("/files/{}/health", send(wish).await.text("id"));
+    let whole = client.get(&path).await;
+    assert_eq!((whole.status, whole.text("state")), (200, "whole"), "{whole:?}");
+    let value = &whole.body["value"];
+    assert_eq!((&value["data"], &value["parity"], &value["margin"]), (&json!(2), &json!(2), &json!(2)), "{value}");
+    let columns = value["columns"].as_array().unwrap();
+    assert_eq!(columns.len(), 4);
+    for column in columns {
+        assert_eq!(column["state"], "healthy", "{column}");
+        assert!(column["place"].as_str().unwrap().starts_with('/') && column["node"].is_string(), "{column}");
+    }
+    for (lost, state) in [(0, "degraded"), (1, "in danger"), (2, "lost")] {
+        service.memory.remove(&columns[lost]["node"].as_str().unwrap().parse().unwrap());
+        assert_eq!(client.get(&path).await.text("state"), state);
+    }
+    let small = client.put("b", "abc").await;
+    let small = client.get(&format!("/files/{}/health", small.text("id"))).await;
+    assert_eq!((small.text("state"), &small.body["value"]["data"]), ("whole", &Value::Null), "{small:?}");
+    assert_eq!(client.get(&format!("/files/{}/health", "0".repeat(64))).await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_health_of_a_folder_is_that_of_its_weakest_file() {
+    let service = Service::start().await;
+    let client = service.client();
+    let film = noise(600_000);
+    let folder =
+        crate::files::send_form(&client, "/files", &[], &[("a", "text/plain", b"1"), ("b/c", "video/mp4", &film)])
+            .await;
+    let path = format!("/files/{}/health", folder.text("id"));
+    let whole = client.get(&path).await;
+    assert_eq!(
+        (whole.text("state"), &whole.body["value"]["objects"], &whole.body["value"]["checked"]),
+        ("whole", &json!(4), &json!(4))
+    );
+    let column = whole.body["value"]["columns"][0]["node"].as_str().unwrap().to_owned();
+    service.memory.remove(&column.parse().unwrap());
+    assert_ne!(client.get(&path).await.text("state"), "whole");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_goes_to_the_nodes_and_names_what_it_is_about() {
+    let service = Service::start().await;
+    let client = service.client();
+    let id = client.put("a", "abc").await.text("id").to_owned();
+    let purged = send(client.ask("POST", &format!("/files/{id}/purge"))).await;
+    assert_eq!((purged.status, &purged.body["value"]["purged"]), (202, &json!(true)), "{purged:?}");
+    assert_eq!(client.get("/audit").await.body["value"][0]["id"], id);
+    let unknown = send(client.ask("POST", &format!("/files/{}/purge", "0".repeat(64)))).await;
+    assert_eq!(unknown.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_network_is_told_with_its_places_and_its_repairs() {
+    let service = Service::start().await;
+    let network = service.client().get("/network").await;
+    let nodes = network.body["value"]["nodes"].as_array().unwrap();
+    assert_eq!((network.status, nodes.len()), (200, 8), "{network:?}");
+    assert_eq!(
+        (&nodes[0]["name"], &nodes[0]["kind"], &nodes[0]["state"]),
+        (&json!("o0"), &json!("origin"), &json!("up"))
+    );
+    assert!(nodes[0]["place"].as_str().unwrap().ends_with("/z0"), "{network:?}");
+    assert_eq!(network.body["value"]["repair"]["queued"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_edges_would_refuse_is_told_with_its_line_and_not_published() {
+    let service = Service::start().await;
+    let client = service.client();
+    std::fs::write(service.state.join("mine.wasm"), "secret").unwrap();
+    for (text, line, says) in [
+        ("[[link]]\nuse = \"goe\"\n".to_owned(), 1, "not ready-made"),
+        ("# mine\n\n[[link]]\nuse = \"geo\"\nrecieve-deny = [\"KP\"]\n".to_owned(), 3, "did you mean receive-deny"),
+        (format!("[[link]]\ncomponent = \"{}\"\n", service.state.join("mine.wasm").display()), 1, "names a file"),
+        ("[[link]]\nuse =\n".to_owned(), 2, "TOML"),
+    ] {
+        let checked = send(client.ask("POST", "/policies/check").body(text.clone())).await;
+        let value = &checked.body["value"];
+        assert_eq!(
+            (checked.status, &value["ok"], &value["problems"][0]["line"]),
+            (200, &json!(false), &json!(line)),
+            "{checked:?}"
+        );
+        assert!(value["problems"][0]["message"].as_str().unwrap().contains(says), "{text}: {checked:?}");
+        let published = send(client.ask("PUT", "/policies/mine").body(text)).await;
+        assert!(published.status == 400 && published.message().contains(says), "{published:?}");
+    }
+    assert_eq!(client.get("/policies").await.body["value"], json!([]));
+    assert_eq!(client.get("/policies/mine/source").await.status, 404);
+    for (path, body, status) in [
+        ("/policies/No%20Name", "", 400),
+        ("/policies/mine?expires=soon", "", 400),
+        ("/policies/mine?x=1", "", 400),
+        ("/policies/mine", "\u{0}", 400),
+    ] {
+        assert_eq!(send(client.ask("PUT", path).body(body)).await.status, status, "{path}");
+    }
+    let long = send(client.ask("POST", "/policies/check").body(vec![b'#'; (128 << 10) + 1])).await;
+    assert_eq!(long.status, 413, "{long:?}");
+}
