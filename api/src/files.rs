@@ -274,7 +274,7 @@ async fn store(
     sent: Sent,
 ) -> Result<Response, Refusal> {
     let now = service::now();
-    let mut options = wishes(&sent.headers, name, &service.defaults, now)?;
+    let mut options = wishes(&sent.headers, name, &service.defaults(), now)?;
     let content_type = sent.content_type()?.to_owned();
     let form = boundary(&content_type).transpose()?;
     if form.is_none() {

@@ -162,7 +162,7 @@ async fn wanted(
     (content_type, announced): (&str, Option<u64>),
     source: Source,
 ) -> Result<Wanted, Refusal> {
-    let mut options = wishes(headers, None, &service.defaults, service::now())?;
+    let mut options = wishes(headers, None, &service.defaults(), service::now())?;
     let title = match &options.name {
         Some(name) if name.len() <= TITLE_BYTES_MAX => name.clone(),
         Some(_) => return Err(Refusal::wrong(format!("the name has over {TITLE_BYTES_MAX} bytes"))),

@@ -10,6 +10,7 @@ use std::{
 };
 
 use axum::Router;
+use format::Profile;
 use sandbox::guard::ChildCommand;
 use tokio::{net::TcpListener, task::JoinError, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use crate::{
     service::{Parts, Service},
     spool::Spool,
     store::{Store, StoreError},
-    wishes::Defaults,
+    wishes::{Defaults, SharedDefaults},
 };
 
 /// Held by the process that answers for a state folder; says where.
@@ -39,6 +40,7 @@ pub struct Running {
     /// Where it listens.
     pub local_addr: SocketAddr,
     service: Weak<Service>,
+    defaults: SharedDefaults,
     task: JoinHandle<()>,
 }
 
@@ -101,11 +103,12 @@ impl Api {
         let folder = |source| StartError::Folder { path: state.to_owned(), source };
         lock.set_len(0).and_then(|()| writeln!(lock, "{local_addr}")).map_err(folder)?;
         tokio::task::spawn_blocking(console::prepare).await.map_err(|_| StoreError::Closed)?;
+        let defaults = SharedDefaults::new(Defaults { profile: config.profile, policy: config.policy.clone() });
         let parts = Parts {
             spool,
             twin,
             url: config.url.clone(),
-            defaults: Defaults { profile: config.profile, policy: config.policy.clone() },
+            defaults: defaults.clone(),
             placer: Placer::new(config.place.clone(), compiler),
             config: ApiConfig { listen: local_addr, ..config.api.clone() },
             store,
@@ -121,7 +124,7 @@ impl Api {
         let router = routes::router(service.clone());
         let weak = Arc::downgrade(&service);
         let task = tokio::spawn(run(service, listener, router, lock));
-        Ok(Running { local_addr, service: weak, task })
+        Ok(Running { local_addr, service: weak, defaults, task })
     }
 }
 
@@ -133,6 +136,11 @@ impl Running {
     pub async fn link(&self) -> Result<Link, LinkError> {
         let service = self.service.upgrade().ok_or(StoreError::Closed)?;
         link::draw(&service.store, self.local_addr).await
+    }
+
+    /// Stores in this profile, from the next upload on, what wishes for none.
+    pub fn set_profile(&self, profile: Profile) {
+        self.defaults.set_profile(profile);
     }
 
     /// Waits until the API has stopped, which its token begins: uploads under way end first, as long as the

@@ -22,7 +22,7 @@ use crate::{
     store::{Source, Store, StoreError, Write},
     token::{Grant, TokenId},
     tus::Turns,
-    wishes::Defaults,
+    wishes::{Defaults, SharedDefaults},
 };
 
 /// How often what broken uploads left is looked for.
@@ -34,7 +34,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct Service {
     pub(crate) twin: Arc<Twin>,
     pub(crate) url: UrlTemplate,
-    pub(crate) defaults: Defaults,
+    defaults: SharedDefaults,
     pub(crate) placer: Placer,
     pub(crate) config: ApiConfig,
     pub(crate) store: Store,
@@ -70,7 +70,7 @@ pub(crate) struct Service {
 pub(crate) struct Parts {
     pub(crate) twin: Arc<Twin>,
     pub(crate) url: UrlTemplate,
-    pub(crate) defaults: Defaults,
+    pub(crate) defaults: SharedDefaults,
     pub(crate) placer: Placer,
     pub(crate) config: ApiConfig,
     pub(crate) store: Store,
@@ -111,6 +111,11 @@ impl Service {
             newest_ms,
             under_way: Mutex::default(),
         }))
+    }
+
+    /// Returns what an upload gets now where nobody wishes for something else.
+    pub(crate) fn defaults(&self) -> Defaults {
+        self.defaults.now()
     }
 
     /// Counts a request of a token.

@@ -72,14 +72,15 @@ async fn by_token(service: &Service, text: &str) -> Result<Grant, Refusal> {
 /// `GET /console/session`: who is signed in, and what the console has to know of this twin.
 pub(crate) async fn show(State(service): State<Arc<Service>>, Reader(grant): Reader) -> Json<serde_json::Value> {
     let policies: Vec<_> = policies::known(&service).await.unwrap_or_default().into_iter().collect();
+    let defaults = service.defaults();
     let value = json!({
         "owner": service.twin.owner().to_string(),
         "scope": grant.scope,
         "token": grant.name,
         "version": env!("CARGO_PKG_VERSION"),
         "urlPattern": service.url.to_string(),
-        "profile": service.defaults.profile.to_string(),
-        "policy": service.defaults.policy.to_string(),
+        "profile": defaults.profile.to_string(),
+        "policy": defaults.policy.to_string(),
         "policies": policies,
     });
     Json(json!({ "ok": true, "value": value }))

@@ -291,7 +291,7 @@ fn options(
         let name = HeaderName::try_from(name.as_str()).map_err(|_| Refusal::wrong("a wish is no field"))?;
         headers.append(name, HeaderValue::from_str(value).map_err(wrong)?);
     }
-    let mut options = wishes(&headers, metadata.name.as_deref(), &service.defaults, now)?;
+    let mut options = wishes(&headers, metadata.name.as_deref(), &service.defaults(), now)?;
     crate::files::check_name(options.name.get_or_insert_with(|| "file".to_owned()))?;
     options.mime = media_type(metadata.mime.as_deref())?;
     Ok(options)

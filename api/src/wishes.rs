@@ -11,6 +11,8 @@
 //! | `x-evernear-tags` | `premium=1,red`: names with numbers that the policy may ask for |
 //! | `x-evernear-name`, `x-name` | the name, in UTF-8 with percent signs |
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use axum::http::{HeaderMap, HeaderName};
 use format::{
     Cap, CapError, Domain, Level, Moment, PlaceError, PolicyManifestError, PolicyName, Profile, ProfileError, Retention,
@@ -33,6 +35,24 @@ pub struct Defaults {
     pub profile: Profile,
     /// Policy.
     pub policy: PolicyName,
+}
+
+/// The defaults of an API that runs, which whoever runs it may change.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedDefaults(Arc<RwLock<Defaults>>);
+
+impl SharedDefaults {
+    pub(crate) fn new(defaults: Defaults) -> Self {
+        Self(Arc::new(RwLock::new(defaults)))
+    }
+
+    pub(crate) fn now(&self) -> Defaults {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_profile(&self, profile: Profile) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).profile = profile;
+    }
 }
 
 /// A wish that cannot be granted; its sender's fault.

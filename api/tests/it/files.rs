@@ -257,3 +257,15 @@ async fn curl_uploads_a_file_by_its_name() {
     assert_eq!((&answer["ok"], &answer["value"]["name"]), (&json!(true), &json!("film.mp4")), "{answer}");
     assert_eq!(service.read(answer["value"]["label"].as_str().unwrap(), &[]).await.unwrap(), bytes);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_that_changes_while_it_runs_is_that_of_the_next_upload_that_wishes_for_none() {
+    let service = Service::start().await;
+    let client = service.client();
+    let of = |answer: &Answer| answer.body["value"]["durable"]["of"].as_u64();
+    assert_eq!(of(&client.put("before", noise(300_000)).await), Some(4));
+    service.set_profile("1+1");
+    assert_eq!(of(&client.put("after", noise(300_000)).await), Some(2));
+    let wished = client.ask("PUT", "/files/wished").header("x-evernear-profile", "2+1").body(noise(300_000));
+    assert_eq!(of(&send(wished).await), Some(3));
+}

@@ -108,6 +108,11 @@ impl Service {
         }
     }
 
+    /// Has it store in another profile what wishes for none.
+    pub(crate) fn set_profile(&self, profile: &str) {
+        self.running.as_ref().unwrap().set_profile(profile.parse().unwrap());
+    }
+
     /// Starts it again on the same folder.
     pub(crate) async fn start_again(&mut self) {
         self.stop = CancellationToken::new();
