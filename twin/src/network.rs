@@ -43,8 +43,8 @@ pub struct Network {
     here: Place,
     /// How long a read is made again while nothing comes.
     pub(crate) patience: Duration,
-    /// Keeps the topology new, where there is a network to ask.
-    _refresh: Option<Refresh>,
+    /// Keep the topology and the own certificate new, where there is a network to ask.
+    _refresh: Vec<Refresh>,
 }
 
 /// Why the cluster cannot be reached.
@@ -70,7 +70,7 @@ impl Network {
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, topology: Arc<Topology>, here: Place) -> Self {
         let reader = Reader::new(transport.clone(), topology.clone(), here.clone(), ReaderOptions::patient());
-        Self { transport, topology, reader, here, patience: PATIENCE, _refresh: None }
+        Self { transport, topology, reader, here, patience: PATIENCE, _refresh: Vec::new() }
     }
 
     /// Makes reads that fail because of the network again for another time than 50 s.
@@ -86,9 +86,12 @@ impl Network {
     /// [`NetworkError`].
     pub async fn connect(config: &TwinConfig) -> Result<Self, NetworkError> {
         let identity = config.identity.read()?;
-        let Reached { transport, topology, .. } = reach(config, identity, Role::Twin).await?;
-        let refresh = Refresh::start(transport.clone(), topology.clone(), config.place.clone());
-        Ok(Self { _refresh: Some(refresh), ..Self::new(transport, topology, config.place.clone()) })
+        let Reached { transport, topology, membership, .. } = reach(config, identity, Role::Twin).await?;
+        let refresh = vec![
+            Refresh::start(transport.clone(), topology.clone(), config.place.clone()),
+            Refresh::of_identity(membership, config.identity.clone()),
+        ];
+        Ok(Self { _refresh: refresh, ..Self::new(transport, topology, config.place.clone()) })
     }
 
     /// Returns the reader.
