@@ -18,6 +18,10 @@ pub struct Account {
     pub http: SocketAddr,
     /// Where it answers DNS, if it does.
     pub dns: Option<SocketAddr>,
+    /// Where the twin answers the owner's programs, if it does.
+    pub twin: Option<SocketAddr>,
+    /// Why it does not, if it should.
+    pub twin_gone: Option<String>,
     /// The template of URLs.
     pub url: String,
     /// The profile of new uploads, as twin.toml has it.

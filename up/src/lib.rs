@@ -1,7 +1,9 @@
-//! A whole small network that lasts, in one process: an authority, origins over one or more disks, an edge, an owner.
+//! A whole small network that lasts, in one process: an authority, origins over one or more disks, an edge, an owner
+//! with a twin.
 //!
 //! ```text
 //! state folder (~/.evernear)     owner.key, unlock.key, twin.toml, index: as every command of an owner uses them
+//!   api.sqlite, api.lock, spool  what the twin remembers of tokens and uploads
 //!   network/lock                 held while the network runs; the id of the process is in it
 //!   network/up.toml              what was decided: disks, names, ports        (settings)
 //!   network/keys/                the authority, and a certificate of each node (keys)
@@ -20,6 +22,7 @@
 //! This is a library: it prints nothing and reads no command line.
 
 mod account;
+mod agent;
 mod disk;
 mod disks;
 mod failing;
@@ -38,5 +41,5 @@ pub use disk::Gone;
 pub use keys::KeysError;
 pub use owner::OwnerFault;
 pub use prepare::UpOptions;
-pub use settings::{Dns, DnsError, SettingsError};
+pub use settings::{Listen, ListenError, SettingsError};
 pub use up::{Up, UpError};

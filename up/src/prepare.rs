@@ -8,14 +8,13 @@ use std::{
 };
 
 use origin::config::mount_point;
-use sandbox::guard::ChildCommand;
 
 use crate::{
     disk::{Look, read_mark},
     keys::private_folder,
     loss,
     ports::{self, Kind},
-    settings::{DISKS_MAX, Dns, Settings},
+    settings::{DISKS_MAX, Listen, Settings},
     up::UpError,
 };
 
@@ -23,6 +22,8 @@ use crate::{
 const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 /// Where DNS is.
 const DNS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5300);
+/// Where the twin is.
+const TWIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 /// Ports of origins, below those that systems give to connections. A network begins at one that its id draws, so that
 /// networks of one machine seldom want the same while one rests.
 const ORIGIN_PORTS: Range<u16> = 7_500..8_000;
@@ -38,9 +39,9 @@ pub struct UpOptions {
     /// Where HTTP is answered. Absent: where it was, and on the first start 127.0.0.1:8080 or the next free port.
     pub http: Option<SocketAddr>,
     /// Where DNS is answered. Absent: where it was, and on the first start 127.0.0.1:5300 or the next free port.
-    pub dns: Option<Dns>,
-    /// The child process that compiles policies. Absent: they are compiled in this process.
-    pub compiler: Option<ChildCommand>,
+    pub dns: Option<Listen>,
+    /// Where the twin answers. Absent: where it did, and on the first start 127.0.0.1:8081 or the next free port.
+    pub twin: Option<Listen>,
 }
 
 /// The paths in a state folder.
@@ -105,23 +106,28 @@ pub(crate) fn prepare(folders: &Folders, options: &UpOptions) -> Result<(Setting
         // A first start writes them first of all.
         None if folders.catalog().exists() => return Err(UpError::LostSettings { path: folders.settings() }),
         None if folders.twin_config().exists() => return Err(UpError::OtherCluster { path: folders.twin_config() }),
-        None => Settings::new(random_id()?, HTTP, Dns::At(DNS)),
+        None => Settings::new(random_id()?, HTTP, Listen::At(DNS)),
     };
     let remembered = before.as_ref();
-    settings.http = door("http", options.http, remembered.map(|before| before.http), HTTP, Kind::Tcp)?;
+    let dns_before = remembered.map(|before| before.dns);
+    let twin_before = remembered.and_then(|before| before.twin);
+    let http = options.http.or(remembered.map(|before| before.http));
+    let mut ours: Vec<u16> = [options.dns.or(dns_before), options.twin.or(twin_before)]
+        .into_iter()
+        .filter_map(|listen| listen?.address())
+        .chain(http)
+        .map(|address| address.port())
+        .collect();
+    settings.http = door("http", http, HTTP, Kind::Tcp, &ours)?;
+    ours.push(settings.http.port());
     if !is_here(settings.http.ip()) {
         return Err(UpError::Elsewhere { address: settings.http });
     }
-    settings.dns = match (options.dns, remembered.map(|before| before.dns)) {
-        (Some(Dns::Off), _) | (None, Some(Dns::Off)) => Dns::Off,
-        (named, remembered) => {
-            let at = |dns: Dns| match dns {
-                Dns::At(address) => Some(address),
-                Dns::Off => None,
-            };
-            Dns::At(door("dns", named.and_then(at), remembered.and_then(at), DNS, Kind::TcpAndUdp)?)
-        }
-    };
+    settings.dns = listen("dns", options.dns.or(dns_before), DNS, Kind::TcpAndUdp, &ours)?;
+    settings.twin = Some(listen("twin", options.twin.or(twin_before), TWIN, Kind::Tcp, &ours)?);
+    if let Some(port) = twice(settings.door_ports()) {
+        return Err(UpError::SamePort { port });
+    }
     add_disks(&mut settings, folders, &options.disks)?;
     follow_disks(&mut settings)?;
     if remembered != Some(&settings) {
@@ -130,17 +136,33 @@ pub(crate) fn prepare(folders: &Folders, options: &UpOptions) -> Result<(Setting
     Ok((settings, before.is_none()))
 }
 
-/// Returns the address of a door: the one named, else the one remembered, else the first free one from a default on.
-fn door(
-    door: &'static str,
-    named: Option<SocketAddr>,
-    remembered: Option<SocketAddr>,
+/// Returns where a door is answered that may be off.
+fn listen(
+    name: &'static str,
+    wanted: Option<Listen>,
     default: SocketAddr,
     kind: Kind,
+    ours: &[u16],
+) -> Result<Listen, UpError> {
+    match wanted {
+        Some(Listen::Off) => Ok(Listen::Off),
+        wanted => door(name, wanted.and_then(Listen::address), default, kind, ours).map(Listen::At),
+    }
+}
+
+/// Returns the address of a door: the one wanted, which was named or is remembered, else the first free one from a
+/// default on that is none of `ours`.
+fn door(
+    door: &'static str,
+    wanted: Option<SocketAddr>,
+    default: SocketAddr,
+    kind: Kind,
+    ours: &[u16],
 ) -> Result<SocketAddr, UpError> {
     let unusable = |address, source| UpError::Address { door, address, source };
-    let Some(address) = named.or(remembered) else {
-        let free = ports::free_from(default, kind, |_| false).map_err(|source| unusable(default, source))?;
+    let Some(address) = wanted else {
+        let free = ports::free_from(default, kind, |port| ours.contains(&port));
+        let free = free.map_err(|source| unusable(default, source))?;
         return free.ok_or_else(|| UpError::Taken { door, address: default, holder: None });
     };
     if address.port() == 0 {
@@ -150,6 +172,12 @@ fn door(
         return Err(UpError::Taken { door, address, holder: ports::holder(address.port()) });
     }
     Ok(address)
+}
+
+/// Returns a port that stands there twice.
+fn twice(mut ports: Vec<u16>) -> Option<u16> {
+    ports.sort_unstable();
+    ports.windows(2).find(|two| two[0] == two[1]).map(|two| two[0])
 }
 
 /// Returns whether browsers on this machine reach an address by a name below `localhost`.
@@ -260,8 +288,8 @@ mod tests {
     }
 
     fn any_doors() -> UpOptions {
-        let dns = Some(Dns::At("127.0.0.1:0".parse().unwrap()));
-        UpOptions { http: Some("127.0.0.1:0".parse().unwrap()), dns, ..UpOptions::default() }
+        let any = Some(Listen::At("127.0.0.1:0".parse().unwrap()));
+        UpOptions { http: Some("127.0.0.1:0".parse().unwrap()), dns: any, twin: any, ..UpOptions::default() }
     }
 
     #[test]
@@ -328,13 +356,33 @@ mod tests {
         let other = TcpListener::bind(ports::loopback(second.disks[0].origins[0].port)).unwrap();
         let (third, _) = prepare(&folders, &UpOptions::default()).unwrap();
         assert_ne!(third.disks[0].origins[0].port, other.local_addr().unwrap().port());
+        assert_eq!(third.twin, settings.twin, "it is in scripts");
+        let one = Some(Listen::At(third.http));
+        let both = UpOptions { twin: one, ..UpOptions::default() };
+        assert!(matches!(prepare(&folders, &both), Err(UpError::SamePort { port }) if port == third.http.port()));
         let far = UpOptions { http: Some("192.0.2.1:8080".parse().unwrap()), ..UpOptions::default() };
         assert!(matches!(prepare(&folders, &far), Err(UpError::Address { .. })), "no machine has TEST-NET-1");
         let elsewhere = UpOptions { http: Some("127.0.0.9:0".parse().unwrap()), ..UpOptions::default() };
         assert!(matches!(prepare(&folders, &elsewhere), Err(UpError::Elsewhere { .. })));
-        let off = UpOptions { dns: Some(Dns::Off), ..UpOptions::default() };
-        assert_eq!(prepare(&folders, &off).unwrap().0.dns, Dns::Off);
-        assert_eq!(prepare(&folders, &UpOptions::default()).unwrap().0.dns, Dns::Off, "it is remembered");
+        let off = UpOptions { dns: Some(Listen::Off), ..UpOptions::default() };
+        assert_eq!(prepare(&folders, &off).unwrap().0.dns, Listen::Off);
+        assert_eq!(prepare(&folders, &UpOptions::default()).unwrap().0.dns, Listen::Off, "it is remembered");
+    }
+
+    #[test]
+    fn a_door_that_nobody_names_takes_no_port_of_another_door() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(home.path());
+        // Whoever names the default of one door for another has both.
+        let named = UpOptions { http: Some(TWIN), dns: Some(Listen::Off), ..UpOptions::default() };
+        match prepare(&folders, &named) {
+            Ok((settings, _)) => {
+                let twin = settings.twin.unwrap().address().unwrap();
+                assert!(settings.http == TWIN && twin.port() > TWIN.port(), "{twin}");
+            }
+            // Somebody on this machine has it.
+            Err(error) => assert!(matches!(error, UpError::Taken { door: "http", .. }), "{error}"),
+        }
     }
 
     #[test]

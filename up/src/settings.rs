@@ -29,7 +29,10 @@ pub(crate) struct Settings {
     /// Where the edge answers HTTP.
     pub(crate) http: SocketAddr,
     /// Where the edge answers DNS.
-    pub(crate) dns: Dns,
+    pub(crate) dns: Listen,
+    /// Where the twin answers the owner's programs. Absent: it was not decided yet.
+    #[serde(default)]
+    pub(crate) twin: Option<Listen>,
     /// What twin.toml was given last, and before it was told of that what is about to be: all else there is the owner's
     /// choice.
     #[serde(default)]
@@ -49,13 +52,13 @@ pub(crate) struct Given {
     pub(crate) profile: String,
 }
 
-/// Where DNS is answered.
+/// Where something is answered, if it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Dns {
+pub enum Listen {
     /// Nowhere.
     Off,
-    /// Over UDP and TCP at an address.
+    /// At an address.
     At(SocketAddr),
 }
 
@@ -85,7 +88,7 @@ pub(crate) struct Seat {
 /// Neither an address nor `off`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{found:?} is neither IP:PORT nor off")]
-pub struct DnsError {
+pub struct ListenError {
     found: String,
 }
 
@@ -128,8 +131,8 @@ pub enum SettingsError {
 
 impl Settings {
     /// Makes the settings of a network without disks.
-    pub(crate) fn new(network: String, http: SocketAddr, dns: Dns) -> Self {
-        Self { version: VERSION, network, http, dns, given: Vec::new(), disks: Vec::new() }
+    pub(crate) fn new(network: String, http: SocketAddr, dns: Listen) -> Self {
+        Self { version: VERSION, network, http, dns, twin: None, given: Vec::new(), disks: Vec::new() }
     }
 
     /// Reads the file; none when there is none yet.
@@ -179,6 +182,12 @@ impl Settings {
         self.disks.iter().enumerate().flat_map(of).collect()
     }
 
+    /// Returns the ports of what people name: HTTP, DNS, the twin.
+    pub(crate) fn door_ports(&self) -> Vec<u16> {
+        let others = [Some(self.dns), self.twin].into_iter().flatten().filter_map(Listen::address);
+        std::iter::once(self.http).chain(others).map(|address| address.port()).collect()
+    }
+
     /// Adds a disk with so many origins. `port` gives each the next port that is free.
     pub(crate) fn add<E>(
         &mut self,
@@ -211,30 +220,41 @@ fn number_of(name: &str, before: &str) -> Option<usize> {
     name.strip_prefix(before)?.parse().ok()
 }
 
-impl FromStr for Dns {
-    type Err = DnsError;
-
-    fn from_str(text: &str) -> Result<Self, DnsError> {
-        match text {
-            "off" => Ok(Self::Off),
-            text => text.parse().map(Self::At).map_err(|_| DnsError { found: text.chars().take(80).collect() }),
+impl Listen {
+    /// Returns the address, if there is one.
+    #[must_use]
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::At(address) => Some(address),
+            Self::Off => None,
         }
     }
 }
 
-impl TryFrom<String> for Dns {
-    type Error = DnsError;
+impl FromStr for Listen {
+    type Err = ListenError;
 
-    fn try_from(text: String) -> Result<Self, DnsError> {
+    fn from_str(text: &str) -> Result<Self, ListenError> {
+        match text {
+            "off" => Ok(Self::Off),
+            text => text.parse().map(Self::At).map_err(|_| ListenError { found: text.chars().take(80).collect() }),
+        }
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = ListenError;
+
+    fn try_from(text: String) -> Result<Self, ListenError> {
         text.parse()
     }
 }
 
-impl From<Dns> for String {
-    fn from(dns: Dns) -> Self {
-        match dns {
-            Dns::Off => "off".to_owned(),
-            Dns::At(address) => address.to_string(),
+impl From<Listen> for String {
+    fn from(listen: Listen) -> Self {
+        match listen {
+            Listen::Off => "off".to_owned(),
+            Listen::At(address) => address.to_string(),
         }
     }
 }
@@ -272,7 +292,8 @@ mod tests {
         settings.keep(&path).unwrap();
         assert_eq!(Settings::read(&path).unwrap().unwrap(), settings);
         settings.disks.remove(0);
-        settings.dns = Dns::Off;
+        settings.dns = Listen::Off;
+        settings.twin = Some("127.0.0.1:8081".parse().unwrap());
         settings.add("/c".into(), "/".into(), 1, |_| Ok::<_, SettingsError>(7500)).unwrap();
         let names = |settings: &Settings| settings.seats().map(|seat| seat.name.to_string()).collect::<Vec<_>>();
         assert_eq!((settings.disks[1].name.as_str(), names(&settings)), ("disk3", vec!["o4".into(), "o5".into()]));

@@ -11,11 +11,13 @@ use std::{
 use client::{HttpTransport, IdentityError, IdentityFiles, Membership, Topology};
 use edge::{Edge, Parts, Sockets};
 use format::{Country, NodeName, OwnerId, wire::Role};
+use sandbox::guard::ChildCommand;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     account::{Account, DiskAccount},
+    agent::{Agent, AgentFault},
     disks::{Around, Disks, causes},
     keys::{Keys, KeysError},
     lock::{Lock, NoLock},
@@ -23,7 +25,7 @@ use crate::{
     owner::{self, OwnerFault, Wanted},
     ports,
     prepare::{Folders, UpOptions, prepare},
-    settings::{Dns, Given, Settings, SettingsError},
+    settings::{Given, Listen, Settings, SettingsError},
 };
 
 /// The zone of all names. Browsers and curl lead every name in it to this machine (RFC 6761 section 6.3).
@@ -132,6 +134,12 @@ pub enum UpError {
         /// Who has it, as far as this user may see.
         holder: Option<String>,
     },
+    /// Two doors on one port.
+    #[error("port {port} stands there twice; name different ports by --http, --dns and --twin")]
+    SamePort {
+        /// The port.
+        port: u16,
+    },
     /// Names below `localhost` do not lead there.
     #[error(
         "names below `localhost` lead to 127.0.0.1, and {address} is elsewhere; use 127.0.0.1:{port}, or 0.0.0.0:{port} for all addresses of \
@@ -192,12 +200,11 @@ struct Home {
 }
 
 impl Up {
-    /// Starts the network and returns when files can be stored and read.
+    /// Starts the network and returns when files can be stored and read. Policies are compiled by `compiler`.
     ///
     /// # Errors
     /// [`UpError`]. What was made until then is used by the next start.
-    pub async fn start(options: UpOptions) -> Result<Self, UpError> {
-        let compiler = options.compiler.clone();
+    pub async fn start(options: UpOptions, compiler: ChildCommand) -> Result<Self, UpError> {
         let (mut home, lock, is_new) = client::offload(move || Home::open(&options)).await??;
         let around =
             Around { network: home.settings.network.clone(), catalog: home.folders.catalog(), keys: home.keys.clone() };
@@ -209,7 +216,7 @@ impl Up {
             return Err(UpError::NoDisk { why: why.collect::<Vec<_>>().join(", ") });
         }
         let (edge_down, shutdown) = watch::channel(false);
-        let started = home.start_edge(&disks, compiler, shutdown).await;
+        let started = home.start_edge(&disks, compiler.clone(), shutdown).await;
         let (mut edge, topology) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -233,9 +240,10 @@ impl Up {
                 return Err(error);
             }
         };
-        let account = home.account(&disks, given, &edge, is_new);
+        let agent = home.start_agent(compiler).await;
+        let account = home.account(&disks, given, &edge, &agent, is_new);
         let stop = CancellationToken::new();
-        let keeper = tokio::spawn(keep(home, disks, stop.clone()));
+        let keeper = tokio::spawn(keep(home, disks, agent.ok().flatten(), stop.clone()));
         Ok(Self { account, edge, edge_down, stop, keeper, _lock: lock })
     }
 
@@ -245,11 +253,13 @@ impl Up {
         &self.account
     }
 
-    /// Stops the network: answers and requests under way end first, within some seconds.
+    /// Stops the network. Uploads to the twin that are under way end first, as long as its configuration allows; then
+    /// answers at the edge; then the origins, which both need. Without uploads it takes some seconds.
     pub async fn stop(self) {
         self.stop.cancel();
+        let disks = self.keeper.await;
         self.edge_down.send_replace(true);
-        let (_, disks) = tokio::join!(self.edge.join(), self.keeper);
+        self.edge.join().await;
         match disks {
             Ok(disks) => disks.stop().await,
             // It neither panics nor is aborted; if it did, the origins end with the process.
@@ -279,7 +289,7 @@ impl Home {
     async fn start_edge(
         &self,
         disks: &Disks,
-        compiler: Option<sandbox::guard::ChildCommand>,
+        compiler: ChildCommand,
         shutdown: watch::Receiver<bool>,
     ) -> Result<(edge::Running, Arc<Topology>), UpError> {
         let keys = self.keys.clone();
@@ -295,10 +305,20 @@ impl Home {
             membership: Some(membership),
             topology: topology.clone(),
             engine: None,
-            compiler,
+            compiler: Some(compiler),
             sockets: Sockets::default(),
         };
         Ok((Edge::start(config, parts, shutdown).await?, topology))
+    }
+
+    /// Starts the owner's twin; none where it is to be off.
+    async fn start_agent(&self, compiler: ChildCommand) -> Result<Option<Agent>, AgentFault> {
+        let Some(listen) = self.settings.twin.and_then(Listen::address) else { return Ok(None) };
+        let started = Agent::start(&self.folders.state, listen, compiler).await;
+        if let Err(error) = &started {
+            tracing::warn!(why = causes(error), "the twin is left out");
+        }
+        started.map(Some)
     }
 
     fn edge_config(&self, disks: &Disks, files: IdentityFiles) -> Result<edge::Config, edge::StartError> {
@@ -309,8 +329,8 @@ impl Home {
             _ => String::new(),
         };
         let dns = match dns {
-            Dns::At(address) => format!("listen = \"{address}\"\n"),
-            Dns::Off => String::new(),
+            Listen::At(address) => format!("listen = \"{address}\"\n"),
+            Listen::Off => String::new(),
         };
         let mut text = format!(
             "name = \"{EDGE}\"\nzone = \"{ZONE}\"\n{public}[place]\ncountry = \"{}\"\nregion = \"here\"\nzone = \"edge\"\n\
@@ -372,7 +392,14 @@ impl Home {
         let _ = tokio::time::timeout(COPY_DEADLINE, copy).await;
     }
 
-    fn account(&self, disks: &Disks, given: Given, edge: &edge::Running, is_new: bool) -> Account {
+    fn account(
+        &self,
+        disks: &Disks,
+        given: Given,
+        edge: &edge::Running,
+        agent: &Result<Option<Agent>, AgentFault>,
+        is_new: bool,
+    ) -> Account {
         let (origins, profile) = (disks.origins(), given.profile.parse().ok());
         let disk = |(disk, gone): (&crate::settings::Disk, Option<&crate::Gone>)| DiskAccount {
             name: disk.name.clone(),
@@ -387,6 +414,8 @@ impl Home {
             has_key_file: self.has_key_file,
             http: edge.http,
             dns: edge.dns,
+            twin: agent.as_ref().ok().and_then(|agent| Some(agent.as_ref()?.address())),
+            twin_gone: agent.as_ref().err().map(|why| causes(why)),
             url: given.url,
             stores: profile.is_some_and(|profile| loss::stores(profile, &origins)),
             disks_survived: profile.map_or(0, |profile| loss::disks_survived(profile, &origins)),
@@ -406,14 +435,19 @@ impl Home {
     }
 }
 
-/// Looks after the disks, and after what follows from them, until the network stops.
-async fn keep(mut home: Home, mut disks: Disks, stop: CancellationToken) -> Disks {
+/// Looks after the disks, and after what follows from them, until the network stops; then it stops the twin.
+async fn keep(mut home: Home, mut disks: Disks, agent: Option<Agent>, stop: CancellationToken) -> Disks {
     let mut renewed = Instant::now();
     while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-        if disks.look().await
-            && let Err(error) = home.tell(&disks).await
-        {
-            tracing::error!(error = causes(&error), "twin.toml is not told which disks there are");
+        if disks.look().await {
+            match home.tell(&disks).await {
+                Ok(Given { profile, .. }) => {
+                    if let (Some(agent), Ok(profile)) = (&agent, profile.parse()) {
+                        agent.set_profile(profile);
+                    }
+                }
+                Err(error) => tracing::error!(error = causes(&error), "twin.toml is not told which disks there are"),
+            }
         }
         if renewed.elapsed() > RENEW_EVERY {
             renewed = Instant::now();
@@ -422,6 +456,9 @@ async fn keep(mut home: Home, mut disks: Disks, stop: CancellationToken) -> Disk
                 tracing::error!(error = causes(&error), "certificates are not renewed");
             }
         }
+    }
+    if let Some(agent) = agent {
+        agent.stop().await;
     }
     disks
 }

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use sd_notify::NotifyState;
-use up::{Account, DiskAccount, Dns, UpOptions};
+use up::{Account, DiskAccount, Listen, UpOptions};
 
 use super::{Options, signals::Signals};
 use crate::{
@@ -36,18 +36,22 @@ pub(crate) struct Up {
     http: Option<SocketAddr>,
     /// Where DNS is answered, or `off` [default: where it was; at first 127.0.0.1:5300, or the next free port]
     #[arg(long, value_name = "IP:PORT")]
-    dns: Option<Dns>,
+    dns: Option<Listen>,
+    /// Where the twin answers programs and browsers of the owner, or `off` [default: where it did; at first
+    /// 127.0.0.1:8081, or the next free port]
+    #[arg(long, value_name = "IP:PORT")]
+    twin: Option<Listen>,
 }
 
 impl Up {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         let state = options.state()?;
-        let compiler = Some(policy_check::compiler()?);
-        let told =
-            UpOptions { state: state.path().to_owned(), disks: self.disks, http: self.http, dns: self.dns, compiler };
+        let compiler = policy_check::compiler()?;
+        let Self { disks, http, dns, twin } = self;
+        let told = UpOptions { state: state.path().to_owned(), disks, http, dns, twin };
         let up = tokio::select! {
-            up = up::Up::start(told) => up?,
+            up = up::Up::start(told, compiler) => up?,
             // A start that is cut short is gone on with by the next.
             _ = signals.next() => return Ok(()),
         };
@@ -79,7 +83,7 @@ fn text(account: &Account, program: &str, is_default_state: bool) -> String {
     };
     format!(
         "{begun} runs, in {}. Keep a copy of {copy} elsewhere: who loses them cannot erase or change what is stored.\n\n{}\n{}\n\
-         \x20 http  {http}, {}\n  dns   {dns}\n\nIn another terminal:\n\n\
+         \x20 http  {http}, {}\n  dns   {dns}\n  twin  {}\n\nIn another terminal:\n\n\
          \x20 {program} put cat.jpg     store a file or a folder, and print its URL\n\
          \x20 {program} ls              list what is stored\n\
          \x20 {program} get LABEL       fetch it, verified\n\
@@ -89,7 +93,19 @@ fn text(account: &Account, program: &str, is_default_state: bool) -> String {
         table(&rows).lines().map(|line| format!("  {line}\n")).collect::<String>(),
         bears(account, profile),
         url.replace("{label}", "LABEL").replace("{name}", "cat.jpg"),
+        twin(account, &program),
     )
+}
+
+/// Says where the twin answers, or why it does not.
+fn twin(account: &Account, program: &str) -> String {
+    match (account.twin, &account.twin_gone) {
+        (Some(address), _) => {
+            format!("http://{address}, for programs with a token: {program} twin token new NAME")
+        }
+        (None, Some(why)) => format!("LEFT OUT: {why}"),
+        (None, None) => "off".to_owned(),
+    }
 }
 
 fn row(disk: &DiskAccount) -> Vec<String> {
@@ -166,6 +182,8 @@ mod tests {
             has_key_file: true,
             http: "127.0.0.1:8080".parse().unwrap(),
             dns: None,
+            twin: Some("127.0.0.1:8081".parse().unwrap()),
+            twin_gone: None,
             url: "http://{label}.localhost:8080/{name}".to_owned(),
             profile: profile.to_owned(),
             stores: true,
@@ -178,10 +196,18 @@ mod tests {
     #[test]
     fn the_account_says_what_loss_is_borne_and_what_to_type() {
         let one = text(&account(&[("/", None)], "2+1", 0), "evernear", true);
-        for line in ["loses the disk loses everything", "http://LABEL.localhost:8080/cat.jpg", "  evernear put cat.jpg"]
-        {
+        for line in [
+            "loses the disk loses everything",
+            "http://LABEL.localhost:8080/cat.jpg",
+            "  evernear put cat.jpg",
+            "  twin  http://127.0.0.1:8081, for programs with a token: evernear twin token new NAME\n",
+        ] {
             assert!(one.contains(line), "{line}: {one}");
         }
+        let out = Account { twin: None, twin_gone: Some("why".into()), ..account(&[("/", None)], "2+1", 0) };
+        assert!(text(&out, "evernear", true).contains("  twin  LEFT OUT: why\n"));
+        let off = Account { twin_gone: None, ..out };
+        assert!(text(&off, "evernear", true).contains("  twin  off\n"));
         let three = account(&[("/a", None), ("/b", Some("its folder is not there")), ("/c", None)], "1+1", 1);
         let said = text(&three, "'/my programs/evernear'", false);
         for line in [

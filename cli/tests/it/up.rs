@@ -44,8 +44,10 @@ fn doors() -> [String; 2] {
     [(); 2].map(|()| format!("127.0.0.1:{}", free_port()))
 }
 
+/// The command of a network; tests that need its twin name its port.
 fn up(home: &Home, arguments: &[&str]) -> Command {
-    home.command(&[&["up", "--json"], arguments].concat())
+    let twin = if arguments.contains(&"--twin") { &[][..] } else { &["--twin", "off"] };
+    home.command(&[&["up", "--json"], twin, arguments].concat())
 }
 
 impl Network {
@@ -117,6 +119,34 @@ fn put(home: &Home, file: &str) -> (String, String) {
     assert_eq!(done.code, 0, "{file}: {} {}", done.text(), done.err);
     let stored: Value = serde_json::from_slice(&done.out).unwrap();
     (stored["label"].as_str().unwrap().to_owned(), stored["url"].as_str().unwrap().to_owned())
+}
+
+/// Makes a token for the twin.
+fn token(home: &Home) -> String {
+    let made = home.run(&["twin", "token", "new", "test"]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    made.text().trim().to_owned()
+}
+
+/// Sends a file to the twin with curl, at so many bytes a second.
+fn upload(home: &Home, twin: &str, token: &str, file: &str, rate: &str) -> Child {
+    Command::new("curl")
+        .args(["--silent", "--show-error", "--max-time", "60", "--limit-rate", rate, "--upload-file", file])
+        .args(["--header", &format!("authorization: Bearer {token}"), &format!("http://{twin}/files/")])
+        .current_dir(home.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits for the answer to an upload: what was stored.
+fn stored(upload: Child) -> Value {
+    let done = upload.wait_with_output().unwrap();
+    let answer: Value = serde_json::from_slice(&done.stdout).unwrap_or_default();
+    assert_eq!(answer["ok"], true, "{answer} {}", String::from_utf8_lossy(&done.stderr));
+    answer["value"].clone()
 }
 
 /// Fetches a URL with curl; the status and the body.
@@ -218,6 +248,71 @@ fn one_command_makes_a_network_and_the_same_goes_on_with_it() {
     assert_exact(&stored);
     assert_exact(&store_all(&home));
     assert!(network.stop("-INT").success());
+}
+
+#[test]
+fn the_twin_answers_beside_its_network_and_stores_as_fits_the_disks() {
+    let home = Home::new();
+    let ([http, dns], disks, twin) = (doors(), folders(&home, &["a", "b", "c"]), format!("127.0.0.1:{}", free_port()));
+    let network = Network::start(&home, &["--http", &http, "--dns", &dns, "--twin", &twin, "a", "b", "c"]);
+    assert_eq!((&network.account["twin"], &network.account["twin_gone"]), (&Value::from(&*twin), &Value::Null));
+    let (token, bytes) = (token(&home), noise(300_000));
+    home.write("middle.bin", &bytes);
+    let first = stored(upload(&home, &twin, &token, "middle.bin", "1G"));
+    assert_eq!(first["durable"]["of"], 3, "{first}");
+    assert_exact(&[(first["url"].as_str().unwrap().to_owned(), bytes.clone())]);
+    // What the owner stores by a command is in the same index.
+    let (label, _) = put(&home, "middle.bin");
+    assert!(home.run(&["ls"]).text().lines().count() >= 3);
+    assert_eq!(home.run(&["rm", &label]).code, 0);
+
+    // Of two disks that are left, an upload has a shard on each.
+    lose(&disks[1]);
+    network.says(&["a disk is left out", "disk2"]);
+    until("the twin knows", HEALED, || {
+        let done = upload(&home, &twin, &token, "middle.bin", "1G").wait_with_output().unwrap();
+        let answer: Value = serde_json::from_slice(&done.stdout).ok()?;
+        (answer["value"]["durable"]["of"] == 2).then_some(())
+    });
+    assert!(network.stop("-TERM").success());
+    // The address is remembered, as it is in scripts.
+    let mut again = home.command(&["up", "--json"]);
+    again.env("EVERNEAR_LOG", "info");
+    let network = Network::of(again);
+    assert_eq!(network.account["twin"], Value::from(&*twin));
+    assert!(network.stop("-TERM").success());
+}
+
+#[test]
+fn an_upload_to_the_twin_that_is_under_way_ends_before_its_network_does() {
+    let home = Home::new();
+    let ([http, dns], twin) = (doors(), format!("127.0.0.1:{}", free_port()));
+    let doors = ["--http", &http, "--dns", &dns, "--twin", &twin];
+    let network = Network::start(&home, &doors);
+    let (token, bytes) = (token(&home), noise(9_000_000));
+    home.write("large.bin", &bytes);
+    let upload = upload(&home, &twin, &token, "large.bin", "4M");
+    let staged = home.path().join(".evernear/network/disk1/evernear/o1/tmp");
+    until("the upload is under way", READY, || fs::read_dir(&staged).ok()?.next());
+    assert!(network.stop("-TERM").success());
+    let url = stored(upload)["url"].as_str().unwrap().to_owned();
+    let _network = Network::start(&home, &doors);
+    assert_exact(&[(url, bytes)]);
+}
+
+#[test]
+fn an_owner_with_a_passphrase_has_the_network_without_the_twin_and_is_told_what_answers() {
+    let home = Home::new();
+    let ([http, dns], twin) = (doors(), format!("127.0.0.1:{}", free_port()));
+    let doors = ["--http", &http, "--dns", &dns, "--twin", &twin];
+    assert!(Network::start(&home, &doors).stop("-TERM").success());
+    home.write("words", "correct horse battery staple\n");
+    let locked = home.run(&["owner", "passwd", "--new-passphrase-file", "words"]);
+    assert_eq!(locked.code, 0, "{}", locked.err);
+    let network = Network::start(&home, &doors);
+    let why = network.account["twin_gone"].as_str().unwrap();
+    assert!(network.account["twin"].is_null() && why.contains("`evernear twin run`"), "{why}");
+    assert!(network.stop("-TERM").success());
 }
 
 #[test]

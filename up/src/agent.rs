@@ -1,0 +1,102 @@
+//! The owner's agent: the twin's API in the process of the network, opened by the owner's key file.
+//!
+//! Viewers are served whether the twin answers or not: what keeps it from starting is told, and ends nothing else.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use api::Api;
+use format::{OwnerSecret, Profile};
+use sandbox::guard::ChildCommand;
+use tokio_util::sync::CancellationToken;
+use twin::{
+    ConfigError, Index, IndexError, LockKind, Network, NetworkError, OwnerError, OwnerStore, Twin, TwinConfig, Unlock,
+    UnlockError,
+};
+
+/// The twin's API while it runs.
+pub(crate) struct Agent {
+    running: api::Running,
+    stop: CancellationToken,
+}
+
+/// Why the twin is left out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AgentFault {
+    /// Nobody is there to type the passphrase.
+    #[error("a passphrase opens the owner key; `evernear twin run` in another terminal asks for it")]
+    Passphrase,
+    /// Some key file opens the owner key, and nobody says which.
+    #[error("{} names no `key_file` that opens the owner key; write it there", config.display())]
+    NoKeyFile { config: PathBuf },
+    /// The key file cannot be read.
+    #[error("the key file {} cannot be used; put back a copy of it", path.display())]
+    KeyFile { path: PathBuf, source: UnlockError },
+    /// The owner key does not open.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+    /// The owner wrote what is none.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The index does not open.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The origins do not answer.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The API does not start.
+    #[error(transparent)]
+    Start(#[from] api::StartError),
+    /// Work off the reactor did not come back.
+    #[error("opening the owner key was cut short")]
+    Lost(#[from] tokio::task::JoinError),
+}
+
+impl Agent {
+    /// Starts to answer at an address for the owner whose state lies in a folder. The network is there already.
+    pub(crate) async fn start(state: &Path, listen: SocketAddr, compiler: ChildCommand) -> Result<Self, AgentFault> {
+        let folder = state.to_owned();
+        let (mut config, secret, index) = client::offload(move || open(&folder)).await??;
+        config.api.listen = listen;
+        let network = Network::connect(&config).await?;
+        let twin = Arc::new(Twin::new(&secret, index, Arc::new(network)));
+        drop(secret);
+        let stop = CancellationToken::new();
+        let running = Api::start(&config, state, twin, compiler, stop.clone()).await?;
+        Ok(Self { running, stop })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running.local_addr
+    }
+
+    /// Stores in this profile what wishes for none.
+    pub(crate) fn set_profile(&self, profile: Profile) {
+        self.running.set_profile(profile);
+    }
+
+    /// Stops it: uploads under way end first, as long as `drain_seconds` of [api] allows.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.running.stopped().await {
+            tracing::error!(%error, "the twin did not stop in order");
+        }
+    }
+}
+
+/// Reads the configuration, and opens the owner key and the index. Blocks on the disk.
+fn open(state: &Path) -> Result<(TwinConfig, OwnerSecret, Index), AgentFault> {
+    let path = state.join("twin.toml");
+    let (config, store) = (TwinConfig::read(&path)?, OwnerStore::at(state.join("owner.key")));
+    if store.card()?.lock == LockKind::Passphrase {
+        return Err(AgentFault::Passphrase);
+    }
+    let key_file = config.key_file.clone().ok_or(AgentFault::NoKeyFile { config: path })?;
+    let unlock = Unlock::read_key_file(&key_file).map_err(|source| AgentFault::KeyFile { path: key_file, source })?;
+    let secret = store.open(&unlock)?;
+    let index = Index::open(state.join("index"), &secret)?;
+    Ok((config, secret, index))
+}
