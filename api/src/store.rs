@@ -9,13 +9,14 @@ mod reads;
 mod writes;
 
 use std::{
+    future::ready,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use format::{Locator, PolicyName};
 use sqlx::{
-    SqlitePool,
+    Connection, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::{
@@ -312,6 +313,15 @@ pub struct Store {
     task: JoinHandle<()>,
 }
 
+/// Returns how connections are kept. One to a file does not break while nobody uses it. But SQLite ends a transaction by
+/// itself where the disk is full or fails, which the library does not notice: it would refuse every other on that
+/// connection, so the connection is replaced.
+fn pool() -> SqlitePoolOptions {
+    let pool = SqlitePoolOptions::new().acquire_timeout(BUSY).idle_timeout(None).max_lifetime(None);
+    let is_usable = |connection: &SqliteConnection| !connection.is_in_transaction();
+    pool.test_before_acquire(false).before_acquire(move |it, _| Box::pin(ready(Ok(is_usable(it)))))
+}
+
 impl Store {
     /// Opens or makes the file in the owner's state folder.
     ///
@@ -328,11 +338,6 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY)
             .foreign_keys(true);
-        // A connection to a file does not break while nobody uses it.
-        let pool = || {
-            let pool = SqlitePoolOptions::new().acquire_timeout(BUSY).idle_timeout(None).max_lifetime(None);
-            pool.test_before_acquire(false)
-        };
         let writer = pool().max_connections(1).connect_with(options.clone()).await?;
         migrations::all().run(&writer).await?;
         let readers = pool().max_connections(READERS).connect_with(options.pragma("query_only", "ON")).await?;
@@ -404,6 +409,24 @@ mod tests {
             rate: RATE_DEFAULT,
         };
         (grant, token.hash())
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_was_full_takes_writes_again_once_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new().filename(folder.path().join("x")).create_if_missing(true);
+        let writer = pool().max_connections(1).connect_with(options).await.unwrap();
+        sqlx::query("CREATE TABLE filler (bytes BLOB)").execute(&writer).await.unwrap();
+        let fill = async || {
+            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query("INSERT INTO filler VALUES (zeroblob(1000000))").execute(&mut *transaction).await?;
+            transaction.commit().await
+        };
+        // The connection takes no page more than the file has, as on a full disk.
+        sqlx::query("PRAGMA max_page_count = 1").execute(&writer).await.unwrap();
+        let full = fill().await.unwrap_err();
+        assert!(full.to_string().contains("full"), "{full}");
+        fill().await.unwrap();
     }
 
     fn begin(batch: Batch, token: TokenId, created_ms: u64) -> Write {

@@ -117,7 +117,7 @@ pub enum CatalogError {
     #[error("the catalog refuses the write")]
     Refused(#[from] Refused),
     /// The engine failed or was too busy; try again later.
-    #[error("the catalog is not available")]
+    #[error("{}", unavailable(.0))]
     Unavailable(#[from] sqlx::Error),
     /// A row cannot be read back; an operator must restore the catalog.
     #[error("the catalog holds a damaged row in {table}")]
@@ -125,6 +125,12 @@ pub enum CatalogError {
         /// The table.
         table: &'static str,
     },
+}
+
+fn unavailable(error: &sqlx::Error) -> &'static str {
+    // SQLITE_FULL, and the class of PostgreSQL's `disk_full`.
+    let is_full = error.as_database_error().is_some_and(|it| matches!(it.code().as_deref(), Some("13" | "53100")));
+    if is_full { "the disk of the catalog is full" } else { "the catalog is not available" }
 }
 
 /// The database of a cluster. Methods end in bounded time; one that is dropped has either happened or not, never half.

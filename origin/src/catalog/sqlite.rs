@@ -4,10 +4,10 @@
 //! write starts with `BEGIN IMMEDIATE`, so that what it read is what it overwrites, whichever process came first. One
 //! connection writes and a few read.
 
-use std::{fs::File, path::Path, time::Duration};
+use std::{fs::File, future::ready, path::Path, time::Duration};
 
 use sqlx::{
-    AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite, SqlitePool,
+    AssertSqlSafe, Connection, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
@@ -74,11 +74,6 @@ impl SqliteCatalog {
             .foreign_keys(true)
             // A destroyed manifest is overwritten with zeros, not merely unlinked from its page.
             .pragma("secure_delete", "ON");
-        // A connection to a file does not break while nobody uses it.
-        let pool = || {
-            let pool = SqlitePoolOptions::new().acquire_timeout(BUSY).idle_timeout(None).max_lifetime(None);
-            pool.test_before_acquire(false)
-        };
         let writer = pool().max_connections(1).connect_with(options.clone()).await?;
         if let Some(noted) = noted {
             Found::check(identity(&writer).await?.as_deref(), noted)?;
@@ -87,6 +82,15 @@ impl SqliteCatalog {
         let readers = pool().max_connections(READERS).connect_with(options.pragma("query_only", "ON")).await?;
         Ok(Self { writers: writer, readers, changes_kept, clock, group: Group::default() })
     }
+}
+
+/// Returns how connections are kept. One to a file does not break while nobody uses it. But SQLite ends a transaction by
+/// itself where the disk is full or fails, which the library does not notice: it would refuse every other on that
+/// connection, so the connection is replaced.
+fn pool() -> SqlitePoolOptions {
+    let pool = SqlitePoolOptions::new().acquire_timeout(BUSY).idle_timeout(None).max_lifetime(None);
+    let is_usable = |connection: &SqliteConnection| !connection.is_in_transaction();
+    pool.test_before_acquire(false).before_acquire(move |it, _| Box::pin(ready(Ok(is_usable(it)))))
 }
 
 /// Reads the id of a catalog that may have no tables.
@@ -166,4 +170,27 @@ fn in_words_of_sqlite(statement: &str, now: Option<Duration>) -> Option<String> 
         }
         None => said.replace(MILLISECONDS, "CAST(unixepoch('subsec') * 1000 AS INTEGER)"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::CatalogError;
+
+    #[tokio::test]
+    async fn a_disk_that_was_full_takes_writes_again_once_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = SqliteCatalog::open(&folder.path().join("catalog.sqlite"), 10).await.unwrap();
+        sqlx::query("CREATE TABLE filler (bytes BLOB)").execute(&catalog.writers).await.unwrap();
+        let fill = async || {
+            let mut transaction = catalog.writers.begin_with(Sqlite::WRITE).await?;
+            sqlx::query("INSERT INTO filler VALUES (zeroblob(1000000))").execute(&mut *transaction).await?;
+            transaction.commit().await
+        };
+        // The connection takes no page more than the file has, as on a full disk.
+        sqlx::query("PRAGMA max_page_count = 1").execute(&catalog.writers).await.unwrap();
+        let full = fill().await.unwrap_err();
+        assert_eq!(CatalogError::from(full).to_string(), "the disk of the catalog is full");
+        fill().await.unwrap();
+    }
 }
