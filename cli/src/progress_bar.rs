@@ -15,6 +15,7 @@ use twin::Progress;
 use crate::output::shown;
 
 const OF_BYTES: &str = "{bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} eta {eta} {wide_msg}";
+const OF_RECORDS: &str = "{bar:30} {pos}/{len} records {per_sec} {wide_msg}";
 const OF_LEASES: &str = "{bar:30} {pos}/{len} objects {per_sec} eta {eta}";
 
 /// A bar that shows how many of the bytes, or objects, announced so far are done.
@@ -31,6 +32,14 @@ pub(crate) fn of_bytes(json: bool) -> (Arc<dyn Progress>, ProgressBar) {
 /// Returns the receiver of the progress of leases, and the bar to be cleared at the end.
 pub(crate) fn of_leases(json: bool) -> (Arc<dyn Progress>, ProgressBar) {
     start(json, OF_LEASES)
+}
+
+/// Returns the bar of the reading of disks into a catalog.
+pub(crate) fn of_records(json: bool) -> ProgressBar {
+    if json || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    ProgressBar::new(0).with_style(ProgressStyle::with_template(OF_RECORDS).expect("the template is fixed and right"))
 }
 
 fn start(json: bool, style: &'static str) -> (Arc<dyn Progress>, ProgressBar) {
@@ -86,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_templates_are_right() {
-        for style in [OF_BYTES, OF_LEASES] {
+        for style in [OF_BYTES, OF_LEASES, OF_RECORDS] {
             assert!(ProgressStyle::with_template(style).is_ok(), "{style}");
         }
     }

@@ -52,6 +52,15 @@ pub struct Rebuilt {
     pub shards_gone: u64,
 }
 
+/// How far a rebuild is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// What was done.
+    pub done: Rebuilt,
+    /// Copies of records on the disk; zero until they are counted.
+    pub records: u64,
+}
+
 /// Why a rebuild stopped. What it did until then stays, and another run goes on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
@@ -78,6 +87,14 @@ pub enum RebuildError {
 /// # Errors
 /// [`RebuildError`].
 pub async fn rebuild(config: &Config) -> Result<Rebuilt, RebuildError> {
+    rebuild_telling(config, |_| {}).await
+}
+
+/// The same, and calls `tell` after each record and each page of shards.
+///
+/// # Errors
+/// [`RebuildError`].
+pub async fn rebuild_telling(config: &Config, tell: impl Fn(&Progress) + Sync) -> Result<Rebuilt, RebuildError> {
     config.check_mounted()?;
     let (data_dir, bucket) = (config.data_dir.clone(), config.bucket()?);
     let open = move || Store::open(&data_dir, Arc::new(RealDisk))?.with_bucket(bucket);
@@ -86,9 +103,10 @@ pub async fn rebuild(config: &Config) -> Result<Rebuilt, RebuildError> {
     // Before anything is filed: whoever followed the old feed starts anew instead of taking the new numbers for old
     // ones.
     catalog.restart_feed(&config.name).await?;
-    let mut done = Rebuilt::default();
-    file_records(&store, &*catalog, &mut done).await?;
-    file_shards(&store, &*catalog, &config.name, &mut done).await?;
+    let mut progress = Progress::default();
+    file_records(&store, &*catalog, &mut progress, &tell).await?;
+    file_shards(&store, &*catalog, &config.name, &mut progress, &tell).await?;
+    let done = progress.done;
     // Only now may the origin start on this catalog.
     let id = catalog.identity().await?;
     off_reactor(move || store.put_catalog_note(&id)).await?;
@@ -110,12 +128,19 @@ pub async fn end_leases(config: &Config) -> Result<(), RebuildError> {
     Ok(())
 }
 
-async fn file_records(store: &Arc<Store>, catalog: &dyn Catalog, done: &mut Rebuilt) -> Result<(), RebuildError> {
+async fn file_records(
+    store: &Arc<Store>,
+    catalog: &dyn Catalog,
+    progress: &mut Progress,
+    tell: &(impl Fn(&Progress) + Sync),
+) -> Result<(), RebuildError> {
     let held = store.clone();
     let locators = off_reactor(move || held.records()).await?;
+    progress.records = locators.len() as u64;
     tracing::info!(records = locators.len(), "filing copies of records");
     let mut filed = stream::iter(locators).map(|locator| file_record(store, catalog, locator)).buffer_unordered(CALLS);
     while let Some(outcome) = filed.try_next().await? {
+        let done = &mut progress.done;
         *match outcome {
             Outcome::Filed => &mut done.records_filed,
             Outcome::Known => &mut done.records_known,
@@ -123,6 +148,7 @@ async fn file_records(store: &Arc<Store>, catalog: &dyn Catalog, done: &mut Rebu
             Outcome::Other => &mut done.records_other,
             Outcome::Damaged => &mut done.records_damaged,
         } += 1;
+        tell(progress);
     }
     Ok(())
 }
@@ -175,7 +201,8 @@ async fn file_shards(
     store: &Arc<Store>,
     catalog: &dyn Catalog,
     node: &NodeName,
-    done: &mut Rebuilt,
+    progress: &mut Progress,
+    tell: &(impl Fn(&Progress) + Sync),
 ) -> Result<(), RebuildError> {
     let mut after: Option<ShardId> = None;
     loop {
@@ -183,6 +210,7 @@ async fn file_shards(
         let held = off_reactor(move || held.shards(after.as_ref(), PAGE)).await?;
         let rows = catalog.shards_on(node, after.map(|after| (after.object, after.column)), PAGE).await?;
         let window = Window::of(&held, &rows, PAGE);
+        let done = &mut progress.done;
         done.shards_known += window.known;
         done.shards_filed += window.missing.len() as u64;
         done.shards_gone += window.gone.len() as u64;
@@ -193,6 +221,7 @@ async fn file_shards(
         for row in &window.gone {
             catalog.lose_shard(row).await?;
         }
+        tell(progress);
         match window.next {
             Some(next) => after = Some(next),
             None => return Ok(()),

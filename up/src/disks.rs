@@ -1,6 +1,7 @@
 //! The disks of a network that runs: which are in, with their origins, and which are out, and why.
 
 use std::{
+    collections::BTreeSet,
     error::Error,
     io,
     path::{Path, PathBuf},
@@ -13,23 +14,27 @@ use format::wire::Role;
 use futures::future::join_all;
 use origin::{StartError, StrangeCatalog};
 use tokio::{
+    sync::watch,
     task::{JoinHandle, spawn_blocking},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
-    disk::{Gone, Look},
+    disk::{CALL_DEADLINE, Gone, Look},
     keys::Keys,
+    pulse::{Pulse, Reading},
     seat::{self, Seated},
     settings::{Disk, Seat},
 };
 
 /// A disk that left is taken in again after this time at the earliest: whoever deletes its folder may not be done.
 const REST: Duration = Duration::from_secs(5);
-/// A disk that takes longer to say whose it is does not answer.
-const CALL_DEADLINE: Duration = Duration::from_secs(10);
-/// An origin that takes longer to start has a disk that does not answer.
-const START_DEADLINE: Duration = Duration::from_secs(120);
+/// A start waits so long for a disk of which nothing is heard, and then goes on without it.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Origins that do nothing for so long while they start have a disk that does not answer.
+const HUNG: Duration = Duration::from_secs(15 * 60);
+/// How often a start looks at what is not in yet.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a disk needs of the network.
 pub(crate) struct Around {
@@ -38,11 +43,13 @@ pub(crate) struct Around {
     /// The file of the catalog.
     pub(crate) catalog: PathBuf,
     pub(crate) keys: Arc<Keys>,
+    /// Hear how far the reading of disks is.
+    pub(crate) readers: watch::Sender<Reading>,
 }
 
 /// The disks, in the order of the settings.
 pub(crate) struct Disks {
-    around: Around,
+    around: Arc<Around>,
     all: Vec<Held>,
 }
 
@@ -51,13 +58,23 @@ struct Held {
     state: State,
     /// A call into the disk that did not come back in time.
     call: Option<JoinHandle<Found>>,
+    /// Why it is out, as it was told.
+    told: Option<String>,
 }
 
 /// The files of the identities of a disk's origins, when they are to be started, or why the disk is out.
 type Found = Result<Vec<IdentityFiles>, Gone>;
 
+/// The origins of a disk, or why it is out.
+type Taken = Result<Vec<Seated>, Gone>;
+
 enum State {
     In(Vec<Seated>),
+    /// Its origins start; before that, what they have may go into the catalog, for hours.
+    Coming {
+        task: JoinHandle<Taken>,
+        pulse: Arc<Pulse>,
+    },
     /// Since when; none before the first look.
     Out(Gone, Option<Instant>),
 }
@@ -65,12 +82,12 @@ enum State {
 impl Disks {
     /// Holds disks of which none is in yet.
     pub(crate) fn new(around: Around, disks: Vec<Disk>) -> Self {
-        let out = |disk| Held { disk, state: State::Out(Gone::Absent, None), call: None };
-        Self { around, all: disks.into_iter().map(out).collect() }
+        let out = |disk| Held { disk, state: State::Out(Gone::Absent, None), call: None, told: None };
+        Self { around: Arc::new(around), all: disks.into_iter().map(out).collect() }
     }
 
     /// Makes the catalog again where it is not there and disks have what was in it, before any origin runs: one that
-    /// runs would take for lost, and repair, what is not filed yet.
+    /// runs would take for lost, and repair, what is not filed yet. Takes as long as there is something to read.
     pub(crate) async fn save_catalog(&self) {
         let catalog = self.around.catalog.clone();
         if client::offload(move || catalog.exists()).await.unwrap_or(true) {
@@ -88,19 +105,43 @@ impl Disks {
                 Ok(Err(_)) | Err(_) => continue,
             };
             for (seat, _) in disk.origins.iter().zip(has).filter(|(_, has)| *has) {
-                if let Err(error) = seat::rebuild(disk, seat, &self.around.catalog).await {
-                    tracing::error!(node = %seat.name, error = causes(&error), "what it has is not in the catalog");
-                }
+                let pulse = Pulse::new(self.around.readers.clone());
+                let why = match pulse.limit(HUNG, seat::rebuild(disk, seat, &self.around.catalog, &pulse)).await {
+                    Some(Ok(())) => continue,
+                    Some(Err(error)) => causes(&error),
+                    None => Gone::Silent.to_string(),
+                };
+                tracing::error!(node = %seat.name, why, "what it has is not in the catalog");
             }
         }
     }
 
+    /// Looks at every disk until each is in or out, or nothing was heard of it for too long.
+    pub(crate) async fn settle(&mut self) {
+        loop {
+            self.look().await;
+            let is_coming = |held: &Held| match &held.state {
+                State::Coming { pulse, .. } => pulse.silence() < PATIENCE,
+                _ => false,
+            };
+            if !self.all.iter().any(is_coming) {
+                return;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
     /// Looks at every disk: takes those in that are there, leaves those out that are not. Returns whether that changed
-    /// which are in.
+    /// which are in. Takes some seconds at most. Cancel safe, but then a change is not told.
     pub(crate) async fn look(&mut self) -> bool {
         let around = &self.around;
         let looks = join_all(self.all.iter_mut().map(|held| held.look(around))).await;
         looks.contains(&true)
+    }
+
+    /// Returns the names of the disks that are in.
+    pub(crate) fn names(&self) -> BTreeSet<String> {
+        self.all.iter().filter(|held| held.is_in()).map(|held| held.disk.name.clone()).collect()
     }
 
     /// Returns the origins on disks that are in.
@@ -122,17 +163,25 @@ impl Disks {
     pub(crate) fn states(&self) -> impl Iterator<Item = (&Disk, Option<&Gone>)> {
         self.all.iter().map(|held| match &held.state {
             State::In(_) => (&held.disk, None),
+            State::Coming { .. } => (&held.disk, Some(&Gone::Starting)),
             State::Out(why, _) => (&held.disk, Some(why)),
         })
     }
 
     /// Stops all origins at once.
     pub(crate) async fn stop(self) {
-        let seated = self.all.into_iter().flat_map(|held| match held.state {
-            State::In(seated) => seated,
-            State::Out(..) => Vec::new(),
-        });
-        join_all(seated.map(Seated::stop)).await;
+        let stop = async |held: Held| {
+            let seated = match held.state {
+                State::In(seated) => seated,
+                State::Coming { task, .. } => {
+                    task.abort();
+                    task.await.ok().and_then(Result::ok).unwrap_or_default()
+                }
+                State::Out(..) => Vec::new(),
+            };
+            join_all(seated.into_iter().map(Seated::stop)).await;
+        };
+        join_all(self.all.into_iter().map(stop)).await;
     }
 }
 
@@ -142,8 +191,8 @@ impl Held {
     }
 
     /// Returns whether the disk came or left.
-    async fn look(&mut self, around: &Around) -> bool {
-        match &self.state {
+    async fn look(&mut self, around: &Arc<Around>) -> bool {
+        match &mut self.state {
             State::In(seated) => {
                 let has_failed = seated.iter().any(Seated::has_failed);
                 let (disk, network) = (self.disk.clone(), around.network.clone());
@@ -152,63 +201,68 @@ impl Held {
                     Ok(_) => Gone::Failed,
                     Err(why) => why,
                 };
-                tracing::warn!(disk = %self.disk.name, path = %self.disk.path.display(), %why, "a disk is left out");
-                let seated = std::mem::replace(&mut self.state, State::Out(why, Some(Instant::now())));
-                if let State::In(seated) = seated {
+                if let State::In(seated) = self.leave_out(why) {
                     join_all(seated.into_iter().map(Seated::stop)).await;
                 }
                 true
             }
+            State::Coming { task, pulse } if !task.is_finished() => {
+                if pulse.silence() > HUNG {
+                    task.abort();
+                    self.leave_out(Gone::Silent);
+                }
+                false
+            }
+            State::Coming { task, .. } => match task.await.unwrap_or_else(|_| Err(lost())) {
+                Ok(seated) => {
+                    self.take_in(seated);
+                    true
+                }
+                Err(why) => {
+                    self.leave_out(why);
+                    false
+                }
+            },
             // What an fsync failed on is looked at by people first.
             State::Out(Gone::Failed, Some(_)) => false,
             State::Out(_, Some(since)) if since.elapsed() < REST => false,
-            State::Out(why, since) => {
-                let (before, is_news) = (why.to_string(), since.is_none());
-                let (taken, path) = (self.take_in(around).await, self.disk.path.display());
-                match taken {
-                    Ok(seated) => {
-                        if !is_news {
-                            // It says the opposite of a warning, and is to be heard where that was.
-                            tracing::warn!(disk = %self.disk.name, %path, "a disk is there again");
-                        }
-                        self.state = State::In(seated);
-                        true
-                    }
-                    Err(why) => {
-                        if is_news || why.to_string() != before {
-                            tracing::warn!(disk = %self.disk.name, %path, %why, "a disk is left out");
-                        }
-                        self.state = State::Out(why, Some(Instant::now()));
-                        false
+            State::Out(..) => {
+                let (disk, network, keys) = (self.disk.clone(), around.network.clone(), around.keys.clone());
+                match self.ask(move || prepare(&disk, &network, &keys)).await {
+                    Err(why) => drop(self.leave_out(why)),
+                    Ok(files) => {
+                        let pulse = Arc::new(Pulse::new(around.readers.clone()));
+                        let start = start_all(self.disk.clone(), files, around.clone(), pulse.clone());
+                        self.state = State::Coming { task: tokio::spawn(start), pulse };
                     }
                 }
+                false
             }
         }
     }
 
-    /// Starts the origins of a disk that is there.
-    async fn take_in(&mut self, around: &Around) -> Result<Vec<Seated>, Gone> {
-        let (disk, network, keys) = (self.disk.clone(), around.network.clone(), around.keys.clone());
-        let prepared = self.ask(move || prepare(&disk, &network, &keys)).await?;
-        let mut seated = Vec::new();
-        for (seat, files) in self.disk.origins.iter().zip(prepared) {
-            let why = match timeout(START_DEADLINE, start(&self.disk, seat, &around.catalog, files)).await {
-                Ok(Ok(one)) => {
-                    seated.push(one);
-                    continue;
-                }
-                Ok(Err(error)) => Gone::Refused { why: causes(&error) },
-                Err(_) => Gone::Silent,
-            };
-            join_all(seated.into_iter().map(Seated::stop)).await;
-            return Err(why);
+    fn take_in(&mut self, seated: Vec<Seated>) {
+        if self.told.take().is_some() {
+            // It says the opposite of a warning, and is to be heard where that was.
+            tracing::warn!(disk = %self.disk.name, path = %self.disk.path.display(), "a disk is there again");
         }
-        Ok(seated)
+        // What it was named for is done.
+        self.disk.is_new = false;
+        self.state = State::In(seated);
+    }
+
+    /// Leaves the disk out, tells why where that is news, and returns what it was before.
+    fn leave_out(&mut self, why: Gone) -> State {
+        let said = why.to_string();
+        if self.told.as_ref() != Some(&said) {
+            tracing::warn!(disk = %self.disk.name, path = %self.disk.path.display(), %why, "a disk is left out");
+        }
+        self.told = Some(said);
+        std::mem::replace(&mut self.state, State::Out(why, Some(Instant::now())))
     }
 
     /// Calls into the disk. While an earlier call is not back no other begins: a disk that hangs takes one thread.
     async fn ask(&mut self, work: impl FnOnce() -> Found + Send + 'static) -> Found {
-        let lost = |_| Gone::Faulty { source: io::Error::other("a call into it did not come back") };
         if let Some(earlier) = &mut self.call {
             // What it found is old.
             let _ = timeout(CALL_DEADLINE, earlier).await.map_err(|_| Gone::Silent)?;
@@ -216,7 +270,7 @@ impl Held {
         let call = self.call.insert(spawn_blocking(work));
         let found = timeout(CALL_DEADLINE, call).await.map_err(|_| Gone::Silent)?;
         self.call = None;
-        found.map_err(lost)?
+        found.map_err(|_| lost())?
     }
 }
 
@@ -229,11 +283,37 @@ fn is_whole(disk: &Disk, network: &str) -> Result<(), Gone> {
     }
 }
 
+fn lost() -> Gone {
+    Gone::Faulty { source: io::Error::other("a call into it did not come back") }
+}
+
+/// Starts the origins of a disk that is there.
+async fn start_all(disk: Disk, files: Vec<IdentityFiles>, around: Arc<Around>, pulse: Arc<Pulse>) -> Taken {
+    let mut seated = Vec::new();
+    for (seat, files) in disk.origins.iter().zip(files) {
+        match start(&disk, seat, &around.catalog, files, &pulse).await {
+            Ok(one) => seated.push(one),
+            Err(error) => {
+                join_all(seated.into_iter().map(Seated::stop)).await;
+                return Err(Gone::Refused { why: causes(&error) });
+            }
+        }
+        pulse.beat();
+    }
+    Ok(seated)
+}
+
 /// Starts an origin. One that was away when the lost catalog was made again brings what it has first.
-async fn start(disk: &Disk, seat: &Seat, catalog: &Path, files: IdentityFiles) -> Result<Seated, StartError> {
+async fn start(
+    disk: &Disk,
+    seat: &Seat,
+    catalog: &Path,
+    files: IdentityFiles,
+    pulse: &Pulse,
+) -> Result<Seated, StartError> {
     match Seated::start(disk, seat, catalog, files.clone()).await {
         Err(StartError::OtherCatalog(StrangeCatalog::Other { .. } | StrangeCatalog::Empty { .. })) => {
-            if let Err(error) = seat::rebuild(disk, seat, catalog).await {
+            if let Err(error) = seat::rebuild(disk, seat, catalog, pulse).await {
                 tracing::error!(node = %seat.name, error = causes(&error), "what it has is not in the catalog");
             }
             Seated::start(disk, seat, catalog, files).await

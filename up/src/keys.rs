@@ -16,6 +16,8 @@ use client::{
 };
 use format::{NodeName, wire::Role};
 
+use crate::disks::causes;
+
 /// A certificate that ends sooner is replaced. They are made for two years, so a network that is started once in a year
 /// and a half never has one that ended.
 const RENEWED_BEFORE: Duration = Duration::from_secs(180 * 24 * 3600);
@@ -40,10 +42,18 @@ pub enum KeysError {
         source: io::Error,
     },
     /// The authority's key cannot be read, or every user can read it.
-    #[error(transparent)]
-    Key(#[from] KeyFileError),
+    #[error(
+        "the key of the authority in {0} cannot be used: put back a copy of authority.key. Without one move {0} away, and the next start makes \
+         another authority and other certificates; what is stored stays", folder.display()
+    )]
+    Key {
+        /// The folder.
+        folder: PathBuf,
+        /// The cause.
+        source: KeyFileError,
+    },
     /// The authority's files are damaged.
-    #[error("the authority in {} cannot be used; put back a copy of authority.pem and authority.key", folder.display())]
+    #[error("the authority in {} cannot be used; put back a copy of authority.pem and authority.key, or move that folder away, and the next start makes others", folder.display())]
     Authority {
         /// The folder.
         folder: PathBuf,
@@ -69,7 +79,10 @@ impl Keys {
         let (certificate, key) = (folder.join("authority.pem"), folder.join("authority.key"));
         let wrong = |source| KeysError::Authority { folder: folder.clone(), source };
         let authority = match read(&certificate)? {
-            Some(text) => Authority::from_pem(&text, &read_key_file(&key)?).map_err(wrong)?,
+            Some(text) => {
+                let key = read_key_file(&key).map_err(|source| KeysError::Key { folder: folder.clone(), source })?;
+                Authority::from_pem(&text, &key).map_err(wrong)?
+            }
             None => {
                 let authority = Authority::create().map_err(wrong)?;
                 write(&key, &authority.key_pem())?;
@@ -89,21 +102,32 @@ impl Keys {
         let file = |end: &str| self.folder.join(format!("{name}.{end}"));
         let files =
             IdentityFiles { authority: self.folder.join("authority.pem"), certificate: file("pem"), key: file("key") };
-        let old = match files.read() {
-            Err(IdentityError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        let (old, is_good) = match files.read() {
+            Err(IdentityError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => (None, false),
             Err(error) => {
                 tracing::warn!(%name, %error, "a certificate cannot be used; another is made");
-                None
+                (None, false)
             }
             Ok(identity) => {
                 let leaf = identity.leaf().ok();
-                let is_good = |leaf: &Leaf| leaf.ends > seconds(now + RENEWED_BEFORE);
-                if leaf.as_ref().is_some_and(is_good) && identity.check(name, role, now).is_ok() {
+                let is_good = identity.check(name, role, now).is_ok();
+                if is_good && leaf.as_ref().is_some_and(|leaf| leaf.ends > seconds(now + RENEWED_BEFORE)) {
                     return Ok(files);
                 }
-                leaf
+                (leaf, is_good)
             }
         };
+        match self.replace(&files, old, name, role) {
+            Err(error) if is_good => {
+                tracing::error!(%name, error = causes(&error), "a certificate that ends soon is not renewed");
+            }
+            replaced => replaced?,
+        }
+        Ok(files)
+    }
+
+    /// Makes another certificate in the place of one that was.
+    fn replace(&self, files: &IdentityFiles, old: Option<Leaf>, name: &NodeName, role: Role) -> Result<(), KeysError> {
         if let Some(leaf) = old {
             // `evernear cluster revoke` still finds it there.
             let text = read(&files.certificate)?.unwrap_or_default();
@@ -114,7 +138,7 @@ impl Keys {
         write(&files.key, &issued.key)?;
         write(&files.certificate, &issued.certificate)?;
         tracing::info!(%name, role = role.as_str(), "a certificate was issued");
-        Ok(files)
+        Ok(())
     }
 }
 
@@ -172,6 +196,20 @@ mod tests {
         let later = now + Duration::from_secs(600 * 24 * 3600);
         assert_ne!(serial(&keys.files(&name, Role::Origin, later).unwrap()), third);
         assert!(folder.join(format!("replaced/o1-{third}.pem")).exists());
+        // A disk that takes nothing more: what counts for some months yet is used.
+        let (kept, blocked) = (keys.files(&name, Role::Origin, now).unwrap(), folder.join("replaced"));
+        let fourth = serial(&kept);
+        fs::remove_dir_all(&blocked).unwrap();
+        fs::write(&blocked, "").unwrap();
+        assert_eq!(serial(&keys.files(&name, Role::Origin, later).unwrap()), fourth);
+        let ended = now + Duration::from_secs(900 * 24 * 3600);
+        assert!(matches!(keys.files(&name, Role::Origin, ended), Err(KeysError::Io { .. })));
+        // An authority without its key makes nothing, and says how to go on.
+        let (key, away) = (folder.join("authority.key"), home.path().join("away"));
+        fs::rename(&key, &away).unwrap();
+        let lost = Keys::open(folder.clone()).map(drop).unwrap_err();
+        assert!(matches!(&lost, KeysError::Key { .. }) && lost.to_string().contains("move"), "{lost}");
+        fs::rename(&away, &key).unwrap();
         fs::write(folder.join("authority.pem"), "nonsense").unwrap();
         assert!(matches!(Keys::open(folder), Err(KeysError::Authority { .. })));
     }

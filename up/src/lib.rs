@@ -23,6 +23,7 @@
 
 mod account;
 mod agent;
+mod clock;
 mod disk;
 mod disks;
 mod failing;
@@ -32,14 +33,17 @@ mod loss;
 mod owner;
 mod ports;
 mod prepare;
+mod pulse;
 mod seat;
 mod settings;
 mod up;
 
 pub use account::{Account, DiskAccount};
+pub use clock::ClockFault;
 pub use disk::Gone;
 pub use keys::KeysError;
 pub use owner::OwnerFault;
 pub use prepare::UpOptions;
+pub use pulse::Reading;
 pub use settings::{Listen, ListenError, SettingsError};
 pub use up::{Up, UpError};

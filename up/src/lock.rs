@@ -42,9 +42,11 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())?;
+        // The id is for people: on a full disk the lock counts without it.
+        let said = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        if let Err(error) = said {
+            tracing::warn!(path = %path.display(), %error, "the id of this process is not written into the lock");
+        }
         Ok(Self(file))
     }
 }

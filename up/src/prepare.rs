@@ -8,13 +8,16 @@ use std::{
 };
 
 use origin::config::mount_point;
+use tokio::sync::watch;
 
 use crate::{
-    disk::{Look, read_mark},
+    clock,
+    disk::{Call, Look, Mark, read_mark, settings_on},
     keys::private_folder,
     loss,
     ports::{self, Kind},
-    settings::{DISKS_MAX, Listen, Settings},
+    pulse::Reading,
+    settings::{DISKS_MAX, Disk, Listen, Settings},
     up::UpError,
 };
 
@@ -36,12 +39,16 @@ pub struct UpOptions {
     /// Folders that are disks of the network, known ones and new ones. None on the first start: one in the state
     /// folder.
     pub disks: Vec<PathBuf>,
+    /// Folders in the places of disks that are lost, to be filled whatever lies in them.
+    pub replaced: Vec<PathBuf>,
     /// Where HTTP is answered. Absent: where it was, and on the first start 127.0.0.1:8080 or the next free port.
     pub http: Option<SocketAddr>,
     /// Where DNS is answered. Absent: where it was, and on the first start 127.0.0.1:5300 or the next free port.
     pub dns: Option<Listen>,
     /// Where the twin answers. Absent: where it did, and on the first start 127.0.0.1:8081 or the next free port.
     pub twin: Option<Listen>,
+    /// Is told how far the reading of disks is, when the catalog was lost.
+    pub readers: watch::Sender<Reading>,
 }
 
 /// The paths in a state folder.
@@ -95,11 +102,12 @@ impl Folders {
     }
 }
 
-/// Returns the settings of this start, durable, and whether it is the first. Blocks on the disk.
+/// Returns the settings of this start, durable, and whether it is the first. `now` is in seconds since 1970. Blocks on
+/// the disk; for disks that do not answer, some seconds.
 ///
 /// # Errors
 /// [`UpError`]: what was named cannot be had, and nothing was changed.
-pub(crate) fn prepare(folders: &Folders, options: &UpOptions) -> Result<(Settings, bool), UpError> {
+pub(crate) fn prepare(folders: &Folders, options: &UpOptions, now: u64) -> Result<(Settings, bool), UpError> {
     let before = Settings::read(&folders.settings())?;
     let mut settings = match &before {
         Some(settings) => settings.clone(),
@@ -109,6 +117,8 @@ pub(crate) fn prepare(folders: &Folders, options: &UpOptions) -> Result<(Setting
         None => Settings::new(random_id()?, HTTP, Listen::At(DNS)),
     };
     let remembered = before.as_ref();
+    clock::check(now, settings.seen)?;
+    follow_disks(&mut settings, folders)?;
     let dns_before = remembered.map(|before| before.dns);
     let twin_before = remembered.and_then(|before| before.twin);
     let http = options.http.or(remembered.map(|before| before.http));
@@ -128,8 +138,9 @@ pub(crate) fn prepare(folders: &Folders, options: &UpOptions) -> Result<(Setting
     if let Some(port) = twice(settings.door_ports()) {
         return Err(UpError::SamePort { port });
     }
+    options.replaced.iter().try_for_each(|path| replace_disk(&mut settings, path))?;
     add_disks(&mut settings, folders, &options.disks)?;
-    follow_disks(&mut settings)?;
+    move_ports(&mut settings)?;
     if remembered != Some(&settings) {
         settings.keep(&folders.settings())?;
     }
@@ -199,30 +210,23 @@ fn add_disks(settings: &mut Settings, folders: &Folders, named: &[PathBuf]) -> R
 
 fn add_disk(settings: &mut Settings, named: &Path, origins: usize) -> Result<(), UpError> {
     let unusable = |source| UpError::Disk { path: named.to_owned(), source };
-    let known = std::path::absolute(named).map_err(unusable)?;
-    if settings.disks.iter().any(|disk| disk.path == known) {
+    if disk_at(settings, &std::path::absolute(named).map_err(unusable)?).is_some() {
         return Ok(());
     }
-    let path = named.canonicalize().map_err(unusable)?;
-    if settings.disks.iter().any(|disk| disk.path == path) {
+    let Named { path, usable, mount, mark } = Named::ask(named).map_err(unusable)?;
+    if disk_at(settings, &path).is_some() {
         return Ok(());
     }
-    if !path.is_dir() {
-        return Err(unusable(io::ErrorKind::NotADirectory.into()));
-    }
-    if path.to_str().is_none() {
-        return Err(unusable(io::Error::new(io::ErrorKind::InvalidFilename, "its name is not UTF-8")));
-    }
-    client::is_usable_folder(&path).map_err(unusable)?;
-    let mount = mount_point(&path).unwrap_or_else(|| PathBuf::from("/"));
-    if let Some(mark) = read_mark(&path).map_err(unusable)? {
-        let disk = settings.disks.iter_mut().find(|disk| disk.name == mark.disk);
-        let Some(disk) = disk.filter(|_| mark.network == settings.network) else {
+    usable.map_err(unusable)?;
+    if let Some(mark) = mark {
+        if mark.network != settings.network {
             return Err(UpError::ForeignDisk { path });
-        };
+        }
         // It is one of ours, and was moved.
-        (disk.path, disk.mount) = (path, mount);
-        return Ok(());
+        return match settings.disks.iter_mut().find(|disk| disk.name == mark.disk) {
+            Some(disk) => Ok((disk.path, disk.mount) = (path, mount)),
+            None => Err(UpError::UnknownDisk { path, disk: mark.disk }),
+        };
     }
     let is_nested = |other: &Path| path.starts_with(other) || other.starts_with(&path);
     if let Some(other) = settings.disks.iter().find(|disk| is_nested(&disk.path)) {
@@ -234,6 +238,62 @@ fn add_disk(settings: &mut Settings, named: &Path, origins: usize) -> Result<(),
     settings.add(path, mount, origins, free_port)
 }
 
+/// Takes the folder in the place of a lost disk for its replacement.
+fn replace_disk(settings: &mut Settings, named: &Path) -> Result<(), UpError> {
+    let unusable = |source| UpError::Disk { path: named.to_owned(), source };
+    let Named { path, usable, mount, mark } = Named::ask(named).map_err(unusable)?;
+    usable.map_err(unusable)?;
+    let absolute = std::path::absolute(named).map_err(unusable)?;
+    let Some(at) = disk_at(settings, &absolute).or_else(|| disk_at(settings, &path)) else {
+        return Err(UpError::NoDiskThere { path });
+    };
+    let disk = &mut settings.disks[at];
+    match mark {
+        Some(mark) if mark.network != settings.network => Err(UpError::ForeignDisk { path }),
+        Some(mark) if mark.disk != disk.name => Err(UpError::OtherDisk { path, disk: mark.disk }),
+        // What was to be lost is there.
+        Some(_) => Ok(()),
+        None => Ok((disk.mount, disk.is_new) = (mount, true)),
+    }
+}
+
+/// Returns the position of the disk that lies at a path.
+fn disk_at(settings: &Settings, path: &Path) -> Option<usize> {
+    settings.disks.iter().position(|disk| disk.path == path)
+}
+
+/// A folder that was named, as it is found.
+struct Named {
+    /// Without links.
+    path: PathBuf,
+    usable: io::Result<()>,
+    mount: PathBuf,
+    mark: Option<Mark>,
+}
+
+impl Named {
+    /// Asks the disk, for some seconds.
+    fn ask(named: &Path) -> io::Result<Self> {
+        let named = named.to_owned();
+        let look = move || {
+            let path = named.canonicalize()?;
+            if !path.is_dir() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            if path.to_str().is_none() {
+                return Err(io::Error::new(io::ErrorKind::InvalidFilename, "its name is not UTF-8"));
+            }
+            let mount = mount_point(&path).unwrap_or_else(|| PathBuf::from("/"));
+            Ok(Self { usable: client::is_usable_folder(&path), mark: read_mark(&path)?, mount, path })
+        };
+        Call::begin(look).answer().unwrap_or_else(|| Err(silent()))
+    }
+}
+
+fn silent() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "it does not answer")
+}
+
 /// Returns the next port for an origin.
 fn free_port(settings: &Settings) -> Result<u16, UpError> {
     let drawn = settings.network.get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok()).unwrap_or(0);
@@ -241,25 +301,41 @@ fn free_port(settings: &Settings) -> Result<u16, UpError> {
     let first = ports::loopback(start + drawn % (end - start));
     let is_ours = |port| settings.seats().any(|seat| seat.port == port);
     let free = ports::free_from(first, Kind::Tcp, is_ours);
-    let free = free.map_err(|source| UpError::Address { door: "an origin", address: first, source })?;
-    Ok(free.ok_or(UpError::Taken { door: "an origin", address: first, holder: None })?.port())
+    let taken = || UpError::OriginPort { source: io::ErrorKind::AddrInUse.into() };
+    Ok(free.map_err(|source| UpError::OriginPort { source })?.ok_or_else(taken)?.port())
 }
 
-/// Takes note of where the disks are mounted now, and gives origins whose ports others have another: nobody but this
-/// program knows these.
-fn follow_disks(settings: &mut Settings) -> Result<(), UpError> {
-    let network = settings.network.clone();
-    for disk in &mut settings.disks {
-        if matches!(disk.look(&network), Look::Ready)
-            && let Some(mount) = mount_point(&disk.path)
-        {
-            disk.mount = mount;
+/// Takes note of where the disks are mounted now, unless one of them knows better what the network is made of. A disk
+/// that does not answer is as one that is not there.
+fn follow_disks(settings: &mut Settings, folders: &Folders) -> Result<(), UpError> {
+    let ask = |disk: &Disk| {
+        let (disk, network) = (disk.clone(), settings.network.clone());
+        Call::begin(move || {
+            let is_ready = matches!(disk.look(&network), Look::Ready);
+            // A copy that does not read is no reason to stop.
+            let copy = Settings::read(&settings_on(&disk.path)).ok().flatten();
+            (is_ready.then(|| mount_point(&disk.path)).flatten(), copy)
+        })
+    };
+    let calls: Vec<_> = settings.disks.iter().map(ask).collect();
+    for (at, call) in calls.into_iter().enumerate() {
+        let Some((mount, copy)) = call.answer() else { continue };
+        if copy.is_some_and(|copy| copy.network == settings.network && copy.written > settings.written) {
+            let newer = settings_on(&settings.disks[at].path);
+            return Err(UpError::OldSettings { path: folders.settings(), newer });
+        }
+        if let Some(mount) = mount {
+            settings.disks[at].mount = mount;
         }
     }
+    Ok(())
+}
+
+/// Gives origins whose ports others have another: nobody but this program knows these.
+fn move_ports(settings: &mut Settings) -> Result<(), UpError> {
     for (disk, seat) in settings.all_seats() {
         let address = ports::loopback(settings.disks[disk].origins[seat].port);
-        let taken = ports::is_taken(address, Kind::Tcp);
-        if taken.map_err(|source| UpError::Address { door: "an origin", address, source })? {
+        if ports::is_taken(address, Kind::Tcp).map_err(|source| UpError::OriginPort { source })? {
             let port = free_port(settings)?;
             let seat = &mut settings.disks[disk].origins[seat];
             tracing::info!(node = %seat.name, %address, port, "the port of an origin is taken; it gets another");
@@ -280,6 +356,13 @@ mod tests {
     use std::{fs, net::TcpListener};
 
     use super::*;
+
+    /// 2027.
+    const NOW: u64 = 1_800_000_000;
+
+    fn prepare(folders: &Folders, options: &UpOptions) -> Result<(Settings, bool), UpError> {
+        super::prepare(folders, options, NOW)
+    }
 
     fn folders(home: &Path) -> Folders {
         let folders = Folders::of(&home.join("state")).unwrap();
@@ -336,6 +419,72 @@ mod tests {
         fs::create_dir(&foreign.path).unwrap();
         foreign.mark("another").unwrap();
         assert!(matches!(prepare(&folders, &at(&foreign.path)), Err(UpError::ForeignDisk { .. })));
+    }
+
+    #[test]
+    fn a_folder_that_is_said_to_replace_a_lost_disk_is_filled_whatever_lies_in_it() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(home.path());
+        let [a, b] = ["a", "b"].map(|name| home.path().join(name));
+        [&a, &b].into_iter().for_each(|path| fs::create_dir(path).unwrap());
+        let (mut settings, _) =
+            prepare(&folders, &UpOptions { disks: vec![a.clone(), b.clone()], ..any_doors() }).unwrap();
+        assert!(settings.disks.iter().all(|disk| disk.is_new), "they were named");
+        // As when they were taken in, and one was lost and something else lies there.
+        settings.disks.iter_mut().for_each(|disk| disk.is_new = false);
+        settings.keep(&folders.settings()).unwrap();
+        settings.disks[0].mark(&settings.network).unwrap();
+        fs::write(b.join("holiday.jpg"), "").unwrap();
+        let replaced = |path: &Path| UpOptions { replaced: vec![path.to_owned()], ..UpOptions::default() };
+        let is_new = |settings: &Settings| settings.disks.iter().map(|disk| disk.is_new).collect::<Vec<_>>();
+        let named = UpOptions { disks: vec![b.clone()], ..UpOptions::default() };
+        assert_eq!(is_new(&prepare(&folders, &named).unwrap().0), [false, false], "each start may name all disks");
+        assert_eq!(is_new(&prepare(&folders, &replaced(&a)).unwrap().0), [false, false], "it is there");
+        assert_eq!(is_new(&prepare(&folders, &replaced(&b)).unwrap().0), [false, true]);
+        assert_eq!(is_new(&prepare(&folders, &UpOptions::default()).unwrap().0), [false, true], "it is remembered");
+        assert!(matches!(prepare(&folders, &replaced(home.path())), Err(UpError::NoDiskThere { .. })));
+        let first = Disk { path: b.clone(), ..settings.disks[0].clone() };
+        first.mark(&settings.network).unwrap();
+        let other = prepare(&folders, &replaced(&b)).unwrap_err();
+        assert!(matches!(&other, UpError::OtherDisk { disk, .. } if disk == "disk1"), "{other}");
+    }
+
+    #[test]
+    fn settings_that_are_older_than_a_disks_copy_are_refused_and_so_is_a_disk_that_they_do_not_know() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(home.path());
+        let [a, b] = ["a", "b"].map(|name| home.path().join(name));
+        [&a, &b].into_iter().for_each(|path| fs::create_dir(path).unwrap());
+        let with = |path: &Path| UpOptions { disks: vec![path.to_owned()], ..any_doors() };
+        let (first, _) = prepare(&folders, &with(&a)).unwrap();
+        first.disks[0].mark(&first.network).unwrap();
+        let old = fs::read(folders.settings()).unwrap();
+        fs::copy(folders.settings(), settings_on(&a)).unwrap();
+        assert_eq!(prepare(&folders, &UpOptions::default()).unwrap().0, first, "a copy of the same age");
+        let (second, _) = prepare(&folders, &with(&b)).unwrap();
+        second.disks[1].mark(&second.network).unwrap();
+        // The state folder comes from a backup, and disk2 is not in it.
+        fs::copy(folders.settings(), settings_on(&a)).unwrap();
+        fs::write(folders.settings(), &old).unwrap();
+        let refused = prepare(&folders, &UpOptions::default()).unwrap_err();
+        assert!(matches!(&refused, UpError::OldSettings { newer, .. } if *newer == settings_on(&a)), "{refused}");
+        fs::remove_file(settings_on(&a)).unwrap();
+        let unknown = prepare(&folders, &with(&b)).unwrap_err();
+        assert!(matches!(&unknown, UpError::UnknownDisk { disk, .. } if disk == "disk2"), "{unknown}");
+    }
+
+    #[test]
+    fn a_start_under_a_wrong_clock_begins_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(home.path());
+        assert!(matches!(super::prepare(&folders, &any_doors(), 7), Err(UpError::Clock(_))));
+        assert!(!folders.settings().exists());
+        let (mut settings, _) = prepare(&folders, &any_doors()).unwrap();
+        settings.seen = NOW;
+        settings.keep(&folders.settings()).unwrap();
+        let early = super::prepare(&folders, &UpOptions::default(), NOW - 3 * 24 * 3600).unwrap_err();
+        assert!(early.to_string().contains("timedatectl"), "{early}");
+        prepare(&folders, &UpOptions::default()).unwrap();
     }
 
     #[test]

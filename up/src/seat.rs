@@ -8,14 +8,15 @@ use origin::{
     Config, Origin, Running, StartError,
     catalog::CatalogUrl,
     config::{ConfigError, Limits},
-    rebuild::RebuildError,
+    rebuild::{Progress, RebuildError},
 };
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     failing::MortalDisk,
     ports,
+    pulse::{Pulse, Reading},
     settings::{Disk, Seat},
 };
 
@@ -28,7 +29,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(3 * DRAIN_SECONDS);
 pub(crate) struct Seated {
     pub(crate) name: NodeName,
     running: Running,
-    stop: CancellationToken,
+    /// Stops it, also where it is dropped: an origin that nobody holds would keep its port and its disk.
+    stop: DropGuard,
     disk: Arc<MortalDisk>,
 }
 
@@ -47,8 +49,10 @@ impl Seated {
         let config = Config { tls: Some(files), ..config(disk, seat, catalog) };
         let stop = CancellationToken::new();
         let mortal = Arc::new(MortalDisk::new(stop.clone()));
-        let running = Origin::start_on(config, identity, stop.clone(), mortal.clone()).await?;
-        Ok(Self { name: seat.name.clone(), running, stop, disk: mortal })
+        // A start that is given up leaves nothing behind either.
+        let guard = stop.clone().drop_guard();
+        let running = Origin::start_on(config, identity, stop, mortal.clone()).await?;
+        Ok(Self { name: seat.name.clone(), running, stop: guard, disk: mortal })
     }
 
     /// Returns whether an fsync failed, after which the origin stops by itself.
@@ -58,7 +62,7 @@ impl Seated {
 
     /// Stops the origin: requests under way end first, within [`DRAIN_SECONDS`].
     pub(crate) async fn stop(self) {
-        self.stop.cancel();
+        drop(self.stop);
         match timeout(STOP_DEADLINE, self.running.stopped()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(node = %self.name, %error, "the origin did not stop in order"),
@@ -67,13 +71,20 @@ impl Seated {
     }
 }
 
-/// Files in the catalog what an origin that does not run has on its disk: the catalog was lost.
+/// Files in the catalog what an origin that does not run has on its disk: the catalog was lost. Each step is a beat.
 ///
 /// # Errors
 /// What the rebuild says; another one goes on.
-pub(crate) async fn rebuild(disk: &Disk, seat: &Seat, catalog: &Path) -> Result<(), RebuildError> {
+pub(crate) async fn rebuild(disk: &Disk, seat: &Seat, catalog: &Path, pulse: &Pulse) -> Result<(), RebuildError> {
     tracing::warn!(node = %seat.name, "the catalog was lost: it is made again from the disks");
-    origin::rebuild::rebuild(&config(disk, seat, catalog)).await.map(drop)
+    let tell = |progress: &Progress| {
+        let Progress { done, records: of } = progress;
+        let records =
+            [done.records_filed, done.records_known, done.records_older, done.records_other, done.records_damaged];
+        let (records, shards) = (records.into_iter().sum(), done.shards_known + done.shards_filed);
+        pulse.read(Reading { disk: disk.path.clone(), records, of: *of, shards });
+    };
+    origin::rebuild::rebuild_telling(&config(disk, seat, catalog), tell).await.map(drop)
 }
 
 fn config(disk: &Disk, seat: &Seat, catalog: &Path) -> Config {

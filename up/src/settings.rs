@@ -24,6 +24,12 @@ pub(crate) const DISKS_MAX: usize = 64;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
     version: u32,
+    /// How often the file was written: of two copies the one with more is newer.
+    #[serde(default)]
+    pub(crate) written: u64,
+    /// The latest time that a start had, in seconds since 1970.
+    #[serde(default)]
+    pub(crate) seen: u64,
     /// Random; on the mark of each disk, so that no network takes another one's disk.
     pub(crate) network: String,
     /// Where the edge answers HTTP.
@@ -72,6 +78,9 @@ pub(crate) struct Disk {
     pub(crate) path: PathBuf,
     /// Where the file system is mounted that the folder lay on when the disk was last seen.
     pub(crate) mount: PathBuf,
+    /// Whether its owner named it, and it was not taken in since: then it is filled whatever else lies in its folder.
+    #[serde(default)]
+    pub(crate) is_new: bool,
     /// Its origins.
     #[serde(rename = "origin")]
     pub(crate) origins: Vec<Seat>,
@@ -132,7 +141,17 @@ pub enum SettingsError {
 impl Settings {
     /// Makes the settings of a network without disks.
     pub(crate) fn new(network: String, http: SocketAddr, dns: Listen) -> Self {
-        Self { version: VERSION, network, http, dns, twin: None, given: Vec::new(), disks: Vec::new() }
+        Self {
+            version: VERSION,
+            written: 0,
+            seen: 0,
+            network,
+            http,
+            dns,
+            twin: None,
+            given: Vec::new(),
+            disks: Vec::new(),
+        }
     }
 
     /// Reads the file; none when there is none yet.
@@ -160,11 +179,12 @@ impl Settings {
         }
     }
 
-    /// Writes the file durably. After a crash it is the old or the new one.
+    /// Counts and writes the file durably. After a crash it is the old or the new one.
     ///
     /// # Errors
     /// [`SettingsError::Io`].
-    pub(crate) fn keep(&self, path: &Path) -> Result<(), SettingsError> {
+    pub(crate) fn keep(&mut self, path: &Path) -> Result<(), SettingsError> {
+        self.written += 1;
         let io = |source| SettingsError::Io { path: path.to_owned(), source };
         let text = toml::to_string(self).map_err(|error| io(io::Error::other(error)))?;
         client::keep(path, format!("# Written by `evernear up`, and read at its next start.\n{text}").as_bytes())
@@ -198,7 +218,7 @@ impl Settings {
     ) -> Result<(), E> {
         let number = 1 + self.disks.iter().filter_map(|disk| number_of(&disk.name, "disk")).max().unwrap_or(0);
         let next = 1 + self.seats().filter_map(|seat| number_of(seat.name.as_str(), "o")).max().unwrap_or(0);
-        self.disks.push(Disk { name: format!("disk{number}"), path, mount, origins: Vec::new() });
+        self.disks.push(Disk { name: format!("disk{number}"), path, mount, is_new: true, origins: Vec::new() });
         for number in next..next + origins {
             let name = format!("o{number}").parse().expect("a letter and a number are a name");
             let seat = Seat { name, port: port(self)? };

@@ -1,16 +1,18 @@
 //! The network, from its start to its end.
 
 use std::{
+    error::Error,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use client::{HttpTransport, IdentityError, IdentityFiles, Membership, Topology};
 use edge::{Edge, Parts, Sockets};
 use format::{Country, NodeName, OwnerId, wire::Role};
+use futures::future::join_all;
 use sandbox::guard::ChildCommand;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     account::{Account, DiskAccount},
     agent::{Agent, AgentFault},
+    clock::{self, ClockFault},
+    disk::settings_on,
     disks::{Around, Disks, causes},
     keys::{Keys, KeysError},
     lock::{Lock, NoLock},
@@ -25,7 +29,7 @@ use crate::{
     owner::{self, OwnerFault, Wanted},
     ports,
     prepare::{Folders, UpOptions, prepare},
-    settings::{Given, Listen, Settings, SettingsError},
+    settings::{BYTES_MAX, Given, Listen, Settings, SettingsError},
 };
 
 /// The zone of all names. Browsers and curl lead every name in it to this machine (RFC 6761 section 6.3).
@@ -34,8 +38,10 @@ const ZONE: &str = "localhost";
 const EDGE: &str = "edge";
 /// How often the disks are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How often certificates are looked at.
-const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// How often certificates are looked at. A clock that was wrong for an hour may have had some made that do not count.
+const RENEW_EVERY: Duration = Duration::from_secs(3600);
+/// How often the time is written down.
+const SEEN_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// How long it may take until the edge knows all origins.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// How long copies of the settings may take.
@@ -47,7 +53,7 @@ const READY_PAUSE: Duration = Duration::from_millis(20);
 pub enum UpError {
     /// Another process runs it.
     #[error(
-        "this network runs already{}: {} is its state folder. Use it from another terminal, or stop that process first",
+        "this network runs already{}: {} is its state folder. Use it from another terminal; to add a disk or change a port stop that process first",
         id.map_or_else(String::new, |id| format!(" in process {id}")), state.display()
     )]
     Running {
@@ -79,6 +85,20 @@ pub enum UpError {
         /// The settings.
         path: PathBuf,
     },
+    /// A disk has newer settings.
+    #[error(
+        "{} is older than {}, which a later start left there: copy that over it. If it is right as it is, delete that copy", path.display(),
+        newer.display()
+    )]
+    OldSettings {
+        /// The settings.
+        path: PathBuf,
+        /// The copy.
+        newer: PathBuf,
+    },
+    /// The clock cannot be right.
+    #[error(transparent)]
+    Clock(#[from] ClockFault),
     /// The settings cannot be used.
     #[error("the settings of this network cannot be used")]
     Settings(#[from] SettingsError),
@@ -99,6 +119,39 @@ pub enum UpError {
     ForeignDisk {
         /// The folder.
         path: PathBuf,
+    },
+    /// A disk of this network that it does not know.
+    #[error(
+        "{} is {disk} of this network, and network/up.toml has no such disk: it is older than the disk. Put back the newest copy; {0}/evernear/up.toml \
+         is one", path.display()
+    )]
+    UnknownDisk {
+        /// The folder.
+        path: PathBuf,
+        /// Its name.
+        disk: String,
+    },
+    /// Nothing can be replaced there.
+    #[error("no disk of this network lies at {}; --replace names the place of a lost one", path.display())]
+    NoDiskThere {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another disk of this network is in the place of a lost one.
+    #[error("{} is {disk} of this network; put each disk where it was, or name where this one is now", path.display())]
+    OtherDisk {
+        /// The folder.
+        path: PathBuf,
+        /// Its name.
+        disk: String,
+    },
+    /// No port is free for an origin.
+    #[error(
+        "no origin can listen on 127.0.0.1, from port 7500 on; which programs have these ports? `ss -ltnp` shows it"
+    )]
+    OriginPort {
+        /// The cause.
+        source: io::Error,
     },
     /// One disk lies in another.
     #[error("{} and {} are one disk; name folders of which none lies in another", path.display(), other.display())]
@@ -156,7 +209,9 @@ pub enum UpError {
     #[error("the owner of this network cannot be used")]
     Owner(#[from] OwnerFault),
     /// No disk is there.
-    #[error("no disk of this network can be used: {why}")]
+    #[error(
+        "no disk of this network can be used: {why}. Bring one back; an empty folder at its place is taken for a new one, without what was stored"
+    )]
     NoDisk {
         /// Each disk, and what is wrong.
         why: String,
@@ -168,8 +223,13 @@ pub enum UpError {
     #[error("the edge does not start")]
     Edge(#[from] edge::StartError),
     /// The edge does not find the origins.
-    #[error("the edge did not find all origins within {} seconds; is this machine very busy? try again", READY_DEADLINE.as_secs())]
-    Silent,
+    #[error(
+        "the edge did not find {} within {} seconds; is this machine very busy? try again", missing.join(", "), READY_DEADLINE.as_secs()
+    )]
+    Silent {
+        /// The origins.
+        missing: Vec<String>,
+    },
     /// The system has no randomness.
     #[error("the system gives no random bytes")]
     Random(#[from] getrandom::Error),
@@ -205,12 +265,17 @@ impl Up {
     /// # Errors
     /// [`UpError`]. What was made until then is used by the next start.
     pub async fn start(options: UpOptions, compiler: ChildCommand) -> Result<Self, UpError> {
-        let (mut home, lock, is_new) = client::offload(move || Home::open(&options)).await??;
-        let around =
-            Around { network: home.settings.network.clone(), catalog: home.folders.catalog(), keys: home.keys.clone() };
+        let readers = options.readers.clone();
+        let (mut home, lock, is_new) = client::offload(move || Home::open(&options, now())).await??;
+        let around = Around {
+            network: home.settings.network.clone(),
+            catalog: home.folders.catalog(),
+            keys: home.keys.clone(),
+            readers,
+        };
         let mut disks = Disks::new(around, home.settings.disks.clone());
         disks.save_catalog().await;
-        disks.look().await;
+        disks.settle().await;
         if disks.origins().is_empty() {
             let why = disks.states().filter_map(|(disk, why)| Some(format!("{} ({})", disk.path.display(), why?)));
             return Err(UpError::NoDisk { why: why.collect::<Vec<_>>().join(", ") });
@@ -227,12 +292,23 @@ impl Up {
         // There is no successor to hand them to, and they would keep queues open that nobody serves.
         edge.sockets = Sockets::default();
         let begun = async {
-            let given = home.tell(&disks).await?;
-            know(&topology, disks.seats().map(|seat| seat.name.clone()).collect()).await?;
-            Ok::<_, UpError>(given)
+            match home.tell(&disks).await {
+                // Viewers are served where nothing can be written down, from the origins that the edge is told of here:
+                // in a full catalog they cannot announce themselves. A first start has nothing to serve.
+                Err(error) if !is_new && is_full(&error) => {
+                    let error = causes(&error);
+                    tracing::error!(error, "the disk of the state folder is full; free some space there");
+                    Ok(None)
+                }
+                told => {
+                    let given = told?;
+                    know(&topology, disks.seats().map(|seat| seat.name.clone()).collect()).await?;
+                    Ok::<_, UpError>(Some(given))
+                }
+            }
         };
-        let given = match begun.await {
-            Ok(given) => given,
+        let told = match begun.await {
+            Ok(told) => told,
             Err(error) => {
                 edge_down.send_replace(true);
                 edge.join().await;
@@ -241,9 +317,11 @@ impl Up {
             }
         };
         let agent = home.start_agent(compiler).await;
+        let is_told = told.is_some();
+        let given = told.unwrap_or_else(|| home.given(&disks));
         let account = home.account(&disks, given, &edge, &agent, is_new);
         let stop = CancellationToken::new();
-        let keeper = tokio::spawn(keep(home, disks, agent.ok().flatten(), stop.clone()));
+        let keeper = tokio::spawn(keep(home, disks, is_told, agent.ok().flatten(), stop.clone()));
         Ok(Self { account, edge, edge_down, stop, keeper, _lock: lock })
     }
 
@@ -270,7 +348,7 @@ impl Up {
 
 impl Home {
     /// Takes the lock, decides what the network is made of, and makes keys and owner. Blocks on the disk.
-    fn open(options: &UpOptions) -> Result<(Self, Lock, bool), UpError> {
+    fn open(options: &UpOptions, now: u64) -> Result<(Self, Lock, bool), UpError> {
         let unusable = |source| UpError::Folder { path: options.state.clone(), source };
         let folders = Folders::of(&options.state).map_err(unusable)?;
         folders.make()?;
@@ -278,7 +356,7 @@ impl Home {
             NoLock::Held(id) => UpError::Running { id, state: folders.state.clone() },
             NoLock::Io(source) => UpError::Folder { path: folders.state.clone(), source },
         })?;
-        let (settings, is_new) = prepare(&folders, options)?;
+        let (settings, is_new) = prepare(&folders, options, now)?;
         let keys = Keys::open(folders.keys())?;
         let identity = keys.files(&twin_name(), Role::Twin, SystemTime::now())?;
         let (owner, has_key_file) = owner::make(&folders.state)?;
@@ -345,15 +423,20 @@ impl Home {
         Ok(config)
     }
 
-    /// Tells twin.toml of the disks that are in: their origins, and the profile that fits. Returns what it then has of
-    /// what the owner may choose. Remembered first, so that a crash in between leaves no doubt who wrote what.
-    async fn tell(&mut self, disks: &Disks) -> Result<Given, UpError> {
+    /// Returns what fits the disks that are in, where the owner chooses nothing else.
+    fn given(&self, disks: &Disks) -> Given {
         let port = match self.settings.http.port() {
             80 => String::new(),
             port => format!(":{port}"),
         };
         let url = format!("http://{{label}}.{ZONE}{port}/{{name}}");
-        let given = Given { url, profile: loss::profile(&disks.origins()).to_string() };
+        Given { url, profile: loss::profile(&disks.origins()).to_string() }
+    }
+
+    /// Tells twin.toml of the disks that are in: their origins, and the profile that fits. Returns what it then has of
+    /// what the owner may choose. Remembered first, so that a crash in between leaves no doubt who wrote what.
+    async fn tell(&mut self, disks: &Disks) -> Result<Given, UpError> {
+        let given = self.given(disks);
         let below = |file: &PathBuf| file.strip_prefix(&self.folders.state).unwrap_or(file).to_owned();
         let IdentityFiles { authority, certificate, key } = &self.identity;
         let identity = IdentityFiles { authority: below(authority), certificate: below(certificate), key: below(key) };
@@ -361,11 +444,16 @@ impl Home {
         let nodes = seats.map(|seat| (seat.name.clone(), ports::loopback(seat.port).to_string())).collect();
         let wanted = Wanted { given: given.clone(), identity, has_key_file: self.has_key_file, nodes };
         let (mut settings, folders) = (self.settings.clone(), self.folders.clone());
+        settings.seen = settings.seen.max(now());
+        let names = disks.names();
+        for disk in settings.disks.iter_mut().filter(|disk| names.contains(&disk.name)) {
+            disk.is_new = false;
+        }
+        if settings.given.last() != Some(&given) {
+            settings.given.push(given.clone());
+        }
         let write = move || {
-            if settings.given.last() != Some(&given) {
-                settings.given.push(given.clone());
-                settings.keep(&folders.settings())?;
-            }
+            settings.keep(&folders.settings())?;
             let has = owner::write_config(&folders.twin_config(), &wanted, &settings.given)?;
             if settings.given.len() > 1 {
                 settings.given = vec![given];
@@ -382,14 +470,18 @@ impl Home {
     /// Leaves a copy of the settings on each disk that is in: without them nobody knows whose the disks are. A disk
     /// that does not take it is looked at elsewhere.
     async fn copy_settings(&self, disks: &Disks) {
-        let (folders, paths) = (self.folders.clone(), disks.paths());
-        let copy = client::offload(move || {
-            let Ok(Some(text)) = client::read_kept(&folders.settings(), crate::settings::BYTES_MAX) else { return };
-            for path in paths {
-                let _ = client::keep(&crate::disk::settings_on(&path), &text);
+        let copy = async |path: PathBuf| {
+            let from = self.folders.settings();
+            let copy = client::offload(move || {
+                let Some(text) = client::read_kept(&from, BYTES_MAX)? else { return Ok(()) };
+                client::keep(&settings_on(&path), &text)
+            });
+            // Of one that does not answer a look at it says so.
+            if let Ok(Ok(Err(error))) = tokio::time::timeout(COPY_DEADLINE, copy).await {
+                tracing::warn!(%error, "a disk does not take a copy of the settings");
             }
-        });
-        let _ = tokio::time::timeout(COPY_DEADLINE, copy).await;
+        };
+        join_all(disks.paths().into_iter().map(copy)).await;
     }
 
     fn account(
@@ -425,8 +517,14 @@ impl Home {
         }
     }
 
-    /// Gives each node whose certificate ends soon another. Blocks on the disk.
-    fn renew(&self) -> Result<(), KeysError> {
+    /// Returns whether the time that a start will be compared with is to be written down again.
+    fn is_time_old(&self) -> bool {
+        now().saturating_sub(self.settings.seen) > SEEN_EVERY.as_secs()
+    }
+
+    /// Gives each node whose certificate ends soon another, unless the clock cannot be right. Blocks on the disk.
+    fn renew(&self) -> Result<(), UpError> {
+        clock::check(now(), self.settings.seen)?;
         let origins = self.settings.seats().map(|seat| (seat.name.clone(), Role::Origin));
         for (name, role) in origins.chain([(edge_name(), Role::Edge), (twin_name(), Role::Twin)]) {
             self.keys.files(&name, role, SystemTime::now())?;
@@ -436,17 +534,34 @@ impl Home {
 }
 
 /// Looks after the disks, and after what follows from them, until the network stops; then it stops the twin.
-async fn keep(mut home: Home, mut disks: Disks, agent: Option<Agent>, stop: CancellationToken) -> Disks {
-    let mut renewed = Instant::now();
+async fn keep(
+    mut home: Home,
+    mut disks: Disks,
+    mut is_told: bool,
+    agent: Option<Agent>,
+    stop: CancellationToken,
+) -> Disks {
+    let (mut renewed, mut said) = (Instant::now(), String::new());
     while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-        if disks.look().await {
+        let Some(is_news) = stop.run_until_cancelled(disks.look()).await else { break };
+        is_told &= !is_news && !home.is_time_old();
+        if !is_told {
             match home.tell(&disks).await {
                 Ok(Given { profile, .. }) => {
+                    is_told = true;
                     if let (Some(agent), Ok(profile)) = (&agent, profile.parse()) {
                         agent.set_profile(profile);
                     }
+                    said.clear();
                 }
-                Err(error) => tracing::error!(error = causes(&error), "twin.toml is not told which disks there are"),
+                // It is tried again at the next look.
+                Err(error) => {
+                    let error = causes(&error);
+                    if error != said {
+                        tracing::error!(error, "twin.toml is not told which disks there are");
+                    }
+                    said = error;
+                }
             }
         }
         if renewed.elapsed() > RENEW_EVERY {
@@ -463,6 +578,17 @@ async fn keep(mut home: Home, mut disks: Disks, agent: Option<Agent>, stop: Canc
     disks
 }
 
+/// Returns whether a disk is full, which is nobody's fault and passes.
+fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let is_it = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    error.downcast_ref().is_some_and(is_it) || error.source().is_some_and(is_full)
+}
+
+/// Returns seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// Waits until the edge knows these origins.
 async fn know(topology: &Topology, origins: Vec<NodeName>) -> Result<(), UpError> {
     let deadline = Instant::now() + READY_DEADLINE;
@@ -470,11 +596,12 @@ async fn know(topology: &Topology, origins: Vec<NodeName>) -> Result<(), UpError
         let known = topology.snapshot();
         // A seed that was not heard of yet was never seen. One on a full disk has no capacity.
         let is_known = |name: &NodeName| known.iter().any(|node| node.name == *name && node.seen > 0);
-        if origins.iter().all(is_known) {
+        let missing: Vec<_> = origins.iter().filter(|name| !is_known(name)).map(ToString::to_string).collect();
+        if missing.is_empty() {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(UpError::Silent);
+            return Err(UpError::Silent { missing });
         }
         tokio::time::sleep(READY_PAUSE).await;
     }

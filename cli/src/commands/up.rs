@@ -2,19 +2,34 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Args;
+use indicatif::ProgressBar;
 use sd_notify::NotifyState;
-use up::{Account, DiskAccount, Listen, UpOptions};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use up::{Account, DiskAccount, Listen, Reading, UpOptions};
 
 use super::{Options, signals::Signals};
 use crate::{
     output::{count, table},
-    policy_check,
+    policy_check, progress_bar,
 };
+
+/// How often a log and a service manager hear that a start goes on.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+/// What a service manager then waits for more, in microseconds: longer than this network waits for a disk that does
+/// nothing.
+const MORE_TIME: u32 = 20 * 60 * 1_000_000;
+/// How often a bar moves.
+const MOVE_EVERY: Duration = Duration::from_millis(100);
 
 /// Run a whole small network on this machine.
 #[derive(Debug, Args)]
@@ -23,6 +38,7 @@ Examples:
   evernear up                                 a network in ~/.evernear, until Ctrl-C; the same again goes on with it
   evernear up /mnt/a /mnt/b /mnt/c            over three disks, of which any one may be lost
   evernear up /mnt/d                          adds a disk; those that are known need not be named again
+  evernear up --replace /mnt/b                what was there is lost; the new disk has other files, which stay
   evernear --state /srv/evernear up --http 127.0.0.1:80 --dns off
 
 While it runs, `evernear put FILE` in another terminal stores a file and prints its URL, without any option. On a terminal it logs warnings,
@@ -31,6 +47,9 @@ pub(crate) struct Up {
     /// Folders that are disks of the network [default: those it has; on the first start one in the state folder]
     #[arg(value_name = "DIR")]
     disks: Vec<PathBuf>,
+    /// This folder, in the place of a disk that is lost, is its replacement, whatever lies in it; repeat it for each
+    #[arg(long, value_name = "DIR")]
+    replace: Vec<PathBuf>,
     /// Where HTTP is answered [default: where it was; at first 127.0.0.1:8080, or the next free port]
     #[arg(long, value_name = "IP:PORT")]
     http: Option<SocketAddr>,
@@ -48,13 +67,18 @@ impl Up {
         let mut signals = Signals::new()?;
         let state = options.state()?;
         let compiler = policy_check::compiler()?;
-        let Self { disks, http, dns, twin } = self;
-        let told = UpOptions { state: state.path().to_owned(), disks, http, dns, twin };
+        let Self { disks, replace: replaced, http, dns, twin } = self;
+        let (readers, reading) = watch::channel(Reading::default());
+        let told = UpOptions { state: state.path().to_owned(), disks, replaced, http, dns, twin, readers };
+        let bar = progress_bar::of_records(options.json);
         let up = tokio::select! {
-            up = up::Up::start(told, compiler) => up?,
+            up = up::Up::start(told, compiler) => up,
             // A start that is cut short is gone on with by the next.
             _ = signals.next() => return Ok(()),
+            never = show(reading, &bar) => match never {},
         };
+        bar.finish_and_clear();
+        let up = up?;
         let account = up.account();
         options.line(account, || text(account, &program(), options.is_default_state()))?;
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
@@ -68,6 +92,27 @@ impl Up {
         }
         Ok(())
     }
+}
+
+/// Shows for ever how far the reading of disks is, where the catalog was lost: on a terminal by a bar, elsewhere in the
+/// log, and to the service manager, so that it waits.
+async fn show(mut reading: watch::Receiver<Reading>, bar: &ProgressBar) -> Infallible {
+    let mut told: Option<Instant> = None;
+    while reading.changed().await.is_ok() {
+        let Reading { disk, records, of, shards } = reading.borrow_and_update().clone();
+        bar.set_length(of);
+        bar.set_position(records);
+        bar.set_message(format!("and {shards} shards of {}", disk.display()));
+        if told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
+            told = Some(Instant::now());
+            let status = format!("reading {}: {records} of {of} records, {shards} shards", disk.display());
+            tracing::info!(disk = %disk.display(), records, of, shards, "the catalog is made again");
+            // Without a service manager there is nobody to tell.
+            let _ = sd_notify::notify(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(MORE_TIME)]);
+        }
+        sleep(MOVE_EVERY).await;
+    }
+    std::future::pending().await
 }
 
 /// Formats the account for people. `program` is what to type for this program.

@@ -293,7 +293,7 @@ fn an_upload_to_the_twin_that_is_under_way_ends_before_its_network_does() {
     home.write("large.bin", &bytes);
     let upload = upload(&home, &twin, &token, "large.bin", "4M");
     let staged = home.path().join(".evernear/network/disk1/evernear/o1/tmp");
-    until("the upload is under way", READY, || fs::read_dir(&staged).ok()?.next());
+    until("the upload is under way", READY, || fs::read_dir(&staged).ok()?.next().map(drop));
     assert!(network.stop("-TERM").success());
     let url = stored(upload)["url"].as_str().unwrap().to_owned();
     let _network = Network::start(&home, &doors);
@@ -491,6 +491,82 @@ fn a_fourth_disk_and_one_that_is_missing_at_the_start() {
     assert_exact(&four);
 }
 
+/// Takes over 10 s, because a disk is waited for so long before it is told as one that does not answer.
+#[test]
+fn a_disk_that_hangs_keeps_neither_the_start_nor_the_end_waiting() {
+    let home = Home::new();
+    let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c"]));
+    let network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
+    let stored = store_all(&home);
+    assert!(network.stop("-TERM").success());
+    // Who reads the mark hangs, as on a disk that answers nothing.
+    let mark = disks[1].join("evernear/disk.toml");
+    let (kept, pipe) = (home.path().join("kept"), disks[1].join("evernear/pipe"));
+    let hang = || {
+        fs::rename(&mark, &kept).unwrap();
+        assert!(Command::new("mkfifo").arg(&mark).status().unwrap().success());
+    };
+    hang();
+    let network = Network::start(&home, &[]);
+    assert_eq!(network.account["disks"][1]["gone"], "it does not answer");
+    assert_exact(&stored);
+    fs::rename(&mark, &pipe).unwrap();
+    fs::rename(&kept, &mark).unwrap();
+    // Whoever hangs goes on.
+    drop(fs::OpenOptions::new().write(true).open(&pipe).unwrap());
+    network.says(&["a disk is there again", "disk2"]);
+    hang();
+    network.says(&["a disk is left out", "disk2", "it does not answer"]);
+    assert_exact(&stored);
+    let begun = Instant::now();
+    assert!(network.stop("-TERM").success());
+    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}: a look at the disk is waited for", begun.elapsed());
+}
+
+#[test]
+fn what_twin_toml_could_not_be_told_is_told_again() {
+    let home = Home::new();
+    let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c"]));
+    let network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
+    let (config, away) = (home.path().join(".evernear/twin.toml"), home.path().join("twin.toml"));
+    fs::rename(&config, &away).unwrap();
+    fs::create_dir(&config).unwrap();
+    lose(&disks[1]);
+    network.says(&["twin.toml is not told"]);
+    fs::remove_dir(&config).unwrap();
+    fs::rename(&away, &config).unwrap();
+    until("it is told", HEALED, || fs::read_to_string(&config).ok()?.contains("\"1+1\"").then_some(()));
+}
+
+#[test]
+fn a_folder_with_other_files_replaces_a_lost_disk_when_its_owner_says_so() {
+    let home = Home::new();
+    let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c"]));
+    let network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
+    let stored = store_all(&home);
+    let (label, _) = put(&home, "large.bin");
+    assert!(network.stop("-TERM").success());
+    lose(&disks[1]);
+    fs::create_dir(&disks[1]).unwrap();
+    let photo = disks[1].join("holiday.jpg");
+    fs::write(&photo, "a beach").unwrap();
+    // Naming all disks at each start says nothing of this one.
+    let network = Network::start(&home, &["a", "b", "c"]);
+    let why = network.account["disks"][1]["gone"].as_str().unwrap();
+    assert!(why.contains("holiday.jpg") && why.contains("--replace"), "{why}");
+    assert_exact(&stored);
+    assert!(network.stop("-TERM").success());
+    assert!(!disks[1].join("evernear").exists(), "it is not filled");
+    let network = Network::start(&home, &["--replace", "b"]);
+    assert_eq!(network.account["disks"][1]["gone"], Value::Null);
+    heals(&home, &label);
+    assert_exact(&stored);
+    assert_eq!(fs::read_to_string(photo).unwrap(), "a beach");
+    // That word counted once.
+    let settings = fs::read_to_string(home.path().join(".evernear/network/up.toml")).unwrap();
+    assert!(!settings.contains("is_new = true"), "{settings}");
+}
+
 #[test]
 fn a_port_that_is_taken_is_told_with_its_holder_and_what_to_do() {
     let home = Home::new();
@@ -610,8 +686,18 @@ fn a_lost_catalog_is_read_from_the_disks_also_from_one_that_was_away() {
     }
     let away = home.path().join("away");
     fs::rename(&disks[2], &away).unwrap();
-    let network = Network::start(&home, &[]);
+    let path = home.path().join("manager");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(READY)).unwrap();
+    let mut command = up(&home, &[]);
+    command.env("NOTIFY_SOCKET", &path);
+    let network = Network::of(command);
     network.says(&["the catalog was lost", "o1"]);
+    // The service manager is asked for the time that it takes.
+    let mut said = [0; 1000];
+    let length = manager.recv(&mut said).unwrap();
+    let told = std::str::from_utf8(&said[..length]).unwrap();
+    assert!(told.starts_with("STATUS=reading ") && told.contains("EXTEND_TIMEOUT_USEC="), "{told}");
     assert_exact(&stored);
     fs::rename(&away, &disks[2]).unwrap();
     network.says(&["a disk is there again", "disk3"]);
@@ -623,11 +709,61 @@ fn a_lost_catalog_is_read_from_the_disks_also_from_one_that_was_away() {
 mod needs_root {
     use super::*;
 
+    /// A small file system in memory.
+    struct Mounted(PathBuf);
+
+    impl Mounted {
+        fn small(at: &Path) -> Self {
+            let options = ["-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs"];
+            assert!(Command::new("mount").args(options).arg(at).status().unwrap().success());
+            Self(at.to_owned())
+        }
+    }
+
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+        }
+    }
+
     /// Runs a command in the mount namespace of a process.
     fn within(process: u32, words: &[&str]) {
         let id = process.to_string();
         let done = Command::new("nsenter").args(["--target", &id, "--mount"]).args(words).status();
         assert!(done.expect("util-linux is installed: `./x setup --test`").success(), "{words:?}");
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_state_folder_on_a_full_disk_serves_what_is_stored_and_says_what_to_do() {
+        let home = Home::new();
+        let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c"]));
+        let state = home.path().join(".evernear");
+        fs::create_dir(&state).unwrap();
+        let _mounted = Mounted::small(&state);
+        let network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
+        let stored = store_all(&home);
+        // It becomes full while it runs.
+        let fill = || {
+            let mut file = fs::File::options().append(true).create(true).open(state.join("fill")).unwrap();
+            while std::io::Write::write_all(&mut file, &[0; 512]).is_ok() {}
+        };
+        fill();
+        let refused = home.run(&["put", "middle.bin"]);
+        assert!(refused.code != 0 && refused.err.contains("full"), "{}", refused.err);
+        assert_exact(&stored);
+        lose(&disks[1]);
+        network.says(&["twin.toml is not told", "No space left"]);
+        assert_exact(&stored);
+        drop(network);
+        fill();
+        let network = Network::start(&home, &[]);
+        network.says(&["the disk of the state folder is full"]);
+        assert_exact(&stored);
+        fs::remove_file(state.join("fill")).unwrap();
+        until("twin.toml is told", HEALED, || {
+            fs::read_to_string(state.join("twin.toml")).ok()?.contains("\"1+1\"").then_some(())
+        });
     }
 
     #[test]
