@@ -17,6 +17,8 @@ import type { Upload, Wishes } from "../upload/upload.ts";
 
 /** Lines of the queue that are shown; a folder's files chosen one by one may be thousands. */
 const LINES_MAX = 50;
+/** What is stored is in the list below too. */
+const STORED_LINES_MAX = 5;
 const NO_WISHES: Wishes = { policy: "", profile: "", expires: "", tags: "" };
 
 export function UploadBox() {
@@ -129,27 +131,29 @@ function WishesForm({ wishes, set }: { wishes: Wishes; set: (wishes: Wishes) => 
 export function Queue() {
   const all = uploads.value;
   if (all.length === 0) return null;
-  const [done, failed] = ["done", "failed"].map((state) => all.filter((it) => it.state.value === state).length);
-  const shown = [...all.filter((it) => it.state.value !== "done"), ...all.filter((it) => it.state.value === "done")];
+  const done = all.filter((it) => it.state.value === "done");
+  const open = all.filter((it) => it.state.value !== "done");
+  const failed = open.filter((it) => it.state.value === "failed").length;
+  const shown = [...open.slice(0, LINES_MAX), ...done.slice(-STORED_LINES_MAX)];
   return (
     <section class="card queue" aria-label="Uploads">
       <header class="bar-head">
         <h2>Uploads</h2>
         <span class="dim" aria-live="polite">
-          {done} of {all.length} stored{failed ? `, ${failed} failed` : ""}
+          {done.length} of {all.length} stored{failed ? `, ${failed} failed` : ""}
         </span>
-        {!!done && (
+        {done.length > 0 && (
           <button type="button" class="plain" onClick={clear}>
             Clear the list
           </button>
         )}
       </header>
       <ul>
-        {shown.slice(0, LINES_MAX).map((upload) => (
+        {shown.map((upload) => (
           <Line key={upload.key} upload={upload} />
         ))}
       </ul>
-      {shown.length > LINES_MAX && <p class="dim">and {shown.length - LINES_MAX} more</p>}
+      {all.length > shown.length && <p class="dim">and {all.length - shown.length} more</p>}
     </section>
   );
 }
