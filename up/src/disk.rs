@@ -1,9 +1,9 @@
 //! A disk as it is found: whether it is there, whose it is, and whether it is new.
 //!
-//! A mark on it says whose it is. Without the mark it is new, where its owner named it; or it is in the place of a lost
-//! one, where its folder is empty and on the same file system. Elsewhere the disk is not mounted and the folder is one of
-//! the disk below, which is not to be filled; or somebody's other disk is there, which is not ours to fill. Then its
-//! owner says what it is.
+//! A mark on it says whose it is. Without the mark it is new, where its owner named it; or it is in the place of a
+//! lost one, where its folder is empty and on the same file system. Elsewhere the disk is not mounted and the folder
+//! is one of the disk below, which is not to be filled; or somebody's other disk is there, which is not ours to fill.
+//! Then its owner says what it is.
 
 use std::{
     fmt, fs, io,

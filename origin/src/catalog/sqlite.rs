@@ -84,8 +84,8 @@ impl SqliteCatalog {
     }
 }
 
-/// Returns how connections are kept. One to a file does not break while nobody uses it. But SQLite ends a transaction by
-/// itself where the disk is full or fails, which the library does not notice: it would refuse every other on that
+/// Returns how connections are kept. One to a file does not break while nobody uses it. But SQLite ends a transaction
+/// by itself where the disk is full or fails, which the library does not notice: it would refuse every other on that
 /// connection, so the connection is replaced.
 fn pool() -> SqlitePoolOptions {
     let pool = SqlitePoolOptions::new().acquire_timeout(BUSY).idle_timeout(None).max_lifetime(None);
