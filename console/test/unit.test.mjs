@@ -11,6 +11,7 @@ globalThis.addEventListener = () => undefined;
 const shown = await load("shown.ts");
 const { Rate } = await load("upload/rate.ts");
 const { ofInput, ofDrop } = await load("upload/dropped.ts");
+const { head, multipart } = await load("upload/multipart.ts");
 const { parse, link } = await load("route.ts");
 const { either, seconds, fault } = await load("api.ts");
 const { path, rates } = await load("parts/plot.tsx");
@@ -175,4 +176,30 @@ test("a rate is of a second, and a count that began anew did not shrink", () => 
     [250, 0, 0],
   );
   assert.deepEqual(rates([{ at: 0, value: 7 }]), []);
+});
+
+test("a form has each file as it is, whatever is in its name", async () => {
+  assert.equal(
+    head('a "b"\r\nc\\', "text/plain"),
+    'Content-Disposition: form-data; name="file"; filename="a \\"b\\"%0D%0Ac%5C"\r\nContent-Type: text/plain',
+  );
+  assert.match(head("x", "evil\r\ntype"), /Content-Type: application\/octet-stream$/);
+  const bytes = [new Uint8Array(3_000_000).fill(7), new Uint8Array(100).fill(8), new Uint8Array(0)];
+  const files = bytes.map((it, index) => ({ path: `in/${index}`, file: new File([it], `${index}`) }));
+  const counts = [];
+  const { type, blob } = await multipart(
+    { name: "album", files },
+    (count) => counts.push(count),
+    new AbortController().signal,
+  );
+  const form = await new Response(blob, { headers: { "content-type": type } }).formData();
+  assert.equal(form.get("name"), "album");
+  const read = form.getAll("file");
+  for (const [index, it] of bytes.entries()) assert.deepEqual(new Uint8Array(await read[index].arrayBuffer()), it);
+  assert.deepEqual(counts, [3]);
+});
+
+test("a form that is given up is not put together", async () => {
+  const files = [{ path: "x", file: new File(["x"], "x") }];
+  await assert.rejects(multipart({ name: "album", files }, () => undefined, AbortSignal.abort()));
 });

@@ -9,7 +9,7 @@ import { Name } from "../parts/name.tsx";
 import { link } from "../route.ts";
 import { session } from "../session.ts";
 import { bytes, count, duration, visible } from "../shown.ts";
-import { ofDrop, ofInput, type Dropped } from "../upload/dropped.ts";
+import { ofDrop, ofInput, reading, type Dropped } from "../upload/dropped.ts";
 import { Form } from "../upload/form.ts";
 import { add, cancel, clear, remove, uploads } from "../upload/queue.ts";
 import { Resumable } from "../upload/resumable.ts";
@@ -50,6 +50,11 @@ export function UploadBox() {
       </p>
       <input ref={files} type="file" multiple hidden aria-label="Files" onChange={chosen} />
       <input ref={folder} type="file" hidden aria-label="Folder" {...{ webkitdirectory: true }} onChange={chosen} />
+      {reading.value !== null && (
+        <p class="dim" role="status">
+          Reading: {count(reading.value, "file")} so far
+        </p>
+      )}
       <WishesForm wishes={wishes} set={setWishes} />
     </section>
   );

@@ -1,5 +1,10 @@
 // What was dropped, chosen or pasted: files, and folders with all that is in them.
 
+import { signal } from "@preact/signals";
+
+/** Files of folders that were found so far; null while nothing is read. */
+export const reading = signal<number | null>(null);
+
 export interface Folder {
   name: string;
   /** With the path below the folder. */
@@ -11,8 +16,8 @@ export interface Dropped {
   folders: Folder[];
 }
 
-/** As the twin bounds a folder; refused here before anything is read. */
-export const FOLDER_FILES_MAX = 100_000;
+/** A browser holds a handle of each; more are for the command line. */
+export const FOLDER_FILES_MAX = 200_000;
 
 /** Reads what was dropped. The entries are taken before the first wait: a browser forgets them after the event. */
 export async function ofDrop(transfer: DataTransfer): Promise<Dropped> {
@@ -20,12 +25,17 @@ export async function ofDrop(transfer: DataTransfer): Promise<Dropped> {
   const plain = [...transfer.files];
   if (entries.every((entry) => entry === null)) return { files: plain, folders: [] };
   const dropped: Dropped = { files: [], folders: [] };
-  for (const entry of entries) {
-    if (entry === null) continue;
-    if (entry.isFile) dropped.files.push(await file(entry as FileSystemFileEntry));
-    else dropped.folders.push({ name: entry.name, files: await walk(entry as FileSystemDirectoryEntry) });
+  try {
+    for (const entry of entries) if (entry !== null) await take(entry, dropped);
+  } finally {
+    reading.value = null;
   }
   return dropped;
+}
+
+async function take(entry: FileSystemEntry, dropped: Dropped): Promise<void> {
+  if (entry.isFile) dropped.files.push(await file(entry as FileSystemFileEntry));
+  else dropped.folders.push({ name: entry.name, files: await walk(entry as FileSystemDirectoryEntry) });
 }
 
 /** Reads what an input of files or of a folder has; of folders, each file tells its path. */
@@ -51,23 +61,28 @@ async function walk(folder: FileSystemDirectoryEntry): Promise<Folder["files"]> 
   const open: { at: FileSystemDirectoryEntry; path: string }[] = [{ at: folder, path: "" }];
   for (let next = open.pop(); next; next = open.pop()) {
     const { at, path } = next;
-    for (const entry of await children(at)) {
-      if (entry.isDirectory) open.push({ at: entry as FileSystemDirectoryEntry, path: `${path}${entry.name}/` });
-      else found.push({ path: path + entry.name, file: await file(entry as FileSystemFileEntry) });
-      if (found.length > FOLDER_FILES_MAX) throw new Error(`${folder.name} has over ${FOLDER_FILES_MAX} files`);
+    for await (const some of children(at)) {
+      const folders = some.filter((it) => it.isDirectory) as FileSystemDirectoryEntry[];
+      const files = some.filter((it) => it.isFile) as FileSystemFileEntry[];
+      open.push(...folders.map((it) => ({ at: it, path: `${path}${it.name}/` })));
+      const read = await Promise.all(files.map(async (it) => ({ path: path + it.name, file: await file(it) })));
+      found.push(...read);
+      reading.value = found.length;
+      if (found.length > FOLDER_FILES_MAX) {
+        throw new Error(`${folder.name} has over ${FOLDER_FILES_MAX} files; evernear put stores it`);
+      }
     }
   }
   return found;
 }
 
-/** Returns all entries of a folder: a reader gives some 100 at a time, and none at the end. */
-async function children(folder: FileSystemDirectoryEntry): Promise<FileSystemEntry[]> {
+/** Gives the entries of a folder, some 100 at a time as a reader does, which gives none at the end. */
+async function* children(folder: FileSystemDirectoryEntry): AsyncGenerator<FileSystemEntry[]> {
   const reader = folder.createReader();
-  const all: FileSystemEntry[] = [];
   for (;;) {
     const some = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
-    if (some.length === 0) return all;
-    all.push(...some);
+    if (some.length === 0) return;
+    yield some;
   }
 }
 

@@ -2,12 +2,14 @@
 
 import { fault, Fault, MARK, seconds, signedOut } from "../api.ts";
 import type { Folder } from "./dropped.ts";
+import { count } from "../shown.ts";
+import { multipart } from "./multipart.ts";
 import { fields } from "./resumable.ts";
 import { Upload, type Wishes } from "./upload.ts";
 
 export class Form extends Upload {
   override readonly isResumable = false;
-  private request: XMLHttpRequest | null = null;
+  private control: AbortController | null = null;
 
   constructor(
     private readonly folder: Folder,
@@ -26,10 +28,22 @@ export class Form extends Upload {
   }
 
   protected override send(): void {
+    const control = (this.control = new AbortController());
+    this.post(control.signal).catch((error: Error) => {
+      if (!control.signal.aborted) this.failed(new Fault(-1, `A file cannot be read: ${error.message}`), false);
+    });
+  }
+
+  private async post(signal: AbortSignal): Promise<void> {
+    const told = (files: number) => (this.note.value = `Reading: ${files} of ${count(this.files, "file")}`);
+    const { type, blob } = await multipart(this.folder, told, signal);
+    signal.throwIfAborted();
+    this.note.value = "";
     // Only XMLHttpRequest tells how much of a body went out.
-    const request = (this.request = new XMLHttpRequest());
+    const request = new XMLHttpRequest();
+    signal.addEventListener("abort", () => request.abort());
     request.open("POST", "/files");
-    for (const [name, value] of Object.entries({ ...MARK, ...fields(this.wishes) })) {
+    for (const [name, value] of Object.entries({ ...MARK, ...fields(this.wishes), "content-type": type })) {
       request.setRequestHeader(name, value);
     }
     request.responseType = "json";
@@ -39,14 +53,7 @@ export class Form extends Upload {
     request.upload.onload = () => this.progress(this.size);
     request.onload = () => this.answered(request);
     request.onerror = () => this.failed(new Fault(0, "The connection broke, and the folder begins anew."), true);
-    request.send(this.body());
-  }
-
-  private body(): FormData {
-    const form = new FormData();
-    form.append("name", this.folder.name);
-    for (const { path, file } of this.folder.files) form.append("file", file, path);
-    return form;
+    request.send(blob);
   }
 
   private answered(request: XMLHttpRequest): void {
@@ -63,7 +70,7 @@ export class Form extends Upload {
   }
 
   protected override halt(): void {
-    this.request?.abort();
+    this.control?.abort();
   }
 
   protected override async forget(): Promise<void> {
