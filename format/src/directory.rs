@@ -90,7 +90,8 @@ impl Directory {
     /// [`DirectoryError::Name`], [`DirectoryError::Full`], [`DirectoryError::Long`], and [`DirectoryError::Below`]
     /// beyond [`Self::room`].
     pub fn insert(&mut self, name: &str, entry: Entry) -> Result<(), DirectoryError> {
-        if HEAD_BYTES_MAX + self.bytes_max + entry.bytes_max(name) > DIRECTORY_BYTES_MAX {
+        let before = self.entries.get(name).map_or(0, |before| before.bytes_max(name));
+        if HEAD_BYTES_MAX + self.bytes_max - before + entry.bytes_max(name) > DIRECTORY_BYTES_MAX {
             return Err(DirectoryError::Long);
         }
         self.place(name, entry)
@@ -337,7 +338,8 @@ mod tests {
         let (mut directory, long) = (Directory::default(), Entry { mime: "x".repeat(255), ..entry(1) });
         let name = |number: usize| format!("{number:0>255}");
         let held = (0..DIRECTORY_ENTRIES_MAX).find(|number| directory.insert(&name(*number), long.clone()).is_err());
-        assert_eq!(directory.insert(&name(held.unwrap()), long), Err(DirectoryError::Long));
+        assert_eq!(directory.insert(&name(held.unwrap()), long.clone()), Err(DirectoryError::Long));
+        assert_eq!(directory.insert(&name(0), long), Ok(()), "another in its place takes no more");
         assert!(directory.bytes_max > DIRECTORY_BYTES_MAX - 1_000);
         assert_eq!(Directory::decode(&directory.encode()), Ok(directory));
 

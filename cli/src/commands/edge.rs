@@ -128,6 +128,8 @@ struct Good<'a> {
     origins: usize,
     /// Addresses in use by another process now, which is the edge itself if it runs.
     in_use: Vec<SocketAddr>,
+    /// What is not well, and keeps no edge from starting.
+    warnings: Vec<String>,
 }
 
 impl Edge {
@@ -204,7 +206,7 @@ async fn run(path: &Path) -> anyhow::Result<()> {
 
 fn check(path: &Path, options: &Options) -> anyhow::Result<()> {
     let (config, _, in_use) = read(path)?;
-    edge::Edge::check_names(&config).with_context(|| format!("the configuration {} cannot be used", path.display()))?;
+    let names = edge::Edge::check_names(&config).err().map(anyhow::Error::from);
     let https = config.https.as_ref();
     let good = Good {
         name: config.name.as_str(),
@@ -216,6 +218,7 @@ fn check(path: &Path, options: &Options) -> anyhow::Result<()> {
         admin: config.admin,
         origins: config.seeds.len(),
         in_use,
+        warnings: names.iter().map(|error| format!("{error:#}")).collect(),
     };
     options.answer(&good, || {
         let door = |name: &str, address: Option<SocketAddr>| {
@@ -230,7 +233,8 @@ fn check(path: &Path, options: &Options) -> anyhow::Result<()> {
             door("http3", good.https.filter(|_| good.http3)),
             door("admin", good.admin),
         ];
-        format!("{} is good: edge {} of {}\n{}", path.display(), good.name, good.zone, table(&doors))
+        let warnings: String = good.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+        format!("{} is good: edge {} of {}\n{}{warnings}", path.display(), good.name, good.zone, table(&doors))
     })
 }
 

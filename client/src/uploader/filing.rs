@@ -95,7 +95,9 @@ pub async fn file_record(
     for (node, _) in told.failed.iter().filter(|(_, error)| error.is_conflict()) {
         let held = transport.record(node, &locator).await.ok().flatten();
         let held = held.and_then(|bytes| Record::decode(&bytes).ok()).map(|held| held.lease);
-        let later = held.filter(|held| held.owner == record.lease.owner && held.outlives(&record.lease));
+        // Any other lease of this owner is at hand for whoever wants to deny the upload.
+        let is_same = |held: &Lease| (held.owner, held.locator) == (record.lease.owner, locator);
+        let later = held.filter(|held| is_same(held) && held.outlives(&record.lease));
         if let Some(lease) = later {
             return Err(UploadError::Outlived { node: node.clone(), lease: Box::new(lease) });
         }

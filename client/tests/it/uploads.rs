@@ -37,6 +37,38 @@ impl Intercept for Apart {
     }
 }
 
+/// A node that refuses a record, and shows another of its owner.
+struct Denier(NodeName, Bytes);
+
+#[async_trait]
+impl Intercept for Denier {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        match *node == self.0 && call == Call::PutRecord {
+            true => Err(TransportError::Refused { node: node.clone(), status: 410, reason: "erased".into() }),
+            false => Ok(()),
+        }
+    }
+
+    fn record(&self, node: &NodeName, (): (), record: Option<Bytes>) -> Option<Bytes> {
+        if *node == self.0 { Some(self.1.clone()) } else { record }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_shows_the_end_of_another_object_denies_no_upload() {
+    let (nodes, sample) = (nodes(4), Sample::new(1, 9));
+    let other = Sample::of(1, [2; 32], b"else");
+    assert_eq!(other.owner.id(), sample.owner.id());
+    let shown = other.record(&other.erasure(9), &nodes[0].name).encode().into();
+    let denier = Denier(nodes[1].name.clone(), shown);
+    let transport: Arc<dyn Transport> = Arc::new(Intercepted::over(Arc::new(MemoryTransport::new(&nodes)), denier));
+    let record = sample.record(&sample.lease(1), &nodes[0].name);
+    let told = file_record(&transport, &record, &Topology::new(nodes)).await.unwrap();
+    assert_eq!((told.nodes.len(), told.failed.len()), (3, 1));
+}
+
 /// As an upload that goes on after the catalog was restored from a backup of before: readers go by the newest lease.
 #[tokio::test]
 async fn what_one_node_holds_a_later_lease_of_is_not_told_to_be_stored() {
