@@ -1,5 +1,7 @@
 //! `evernear up`: real processes, an owner in a second terminal, viewers with curl.
 
+mod disks;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
@@ -256,6 +258,21 @@ fn the_twin_answers_beside_its_network_and_stores_as_fits_the_disks() {
     let ([http, dns], disks, twin) = (doors(), folders(&home, &["a", "b", "c"]), format!("127.0.0.1:{}", free_port()));
     let network = Network::start(&home, &["--http", &http, "--dns", &dns, "--twin", &twin, "a", "b", "c"]);
     assert_eq!((&network.account["twin"], &network.account["twin_gone"]), (&Value::from(&*twin), &Value::Null));
+    // The link signs one browser in.
+    let link = network.account["console"].as_str().unwrap();
+    let (page, key) = link.split_once("#key=").unwrap();
+    assert_eq!(page, format!("http://{twin}/console/"));
+    assert_eq!(curl(page).0, "200");
+    let signed_in = |key: &str| {
+        let body = format!("{{\"key\": \"{key}\"}}");
+        let words = ["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--data", &body];
+        let mut command = Command::new("curl");
+        let fields = ["content-type: application/json", "x-evernear-console: 1"];
+        command.args(words).args(fields.map(|field| ["--header", field]).concat()).stdin(Stdio::null());
+        let done = command.arg(format!("http://{twin}/console/session")).output().unwrap();
+        String::from_utf8(done.stdout).unwrap()
+    };
+    assert_eq!((signed_in(key), signed_in(key)), ("204".into(), "401".into()), "once");
     let (token, bytes) = (token(&home), noise(300_000));
     home.write("middle.bin", &bytes);
     let first = stored(upload(&home, &twin, &token, "middle.bin", "1G"));
@@ -491,38 +508,6 @@ fn a_fourth_disk_and_one_that_is_missing_at_the_start() {
     assert_exact(&four);
 }
 
-/// Takes over 10 s, because a disk is waited for so long before it is told as one that does not answer.
-#[test]
-fn a_disk_that_hangs_keeps_neither_the_start_nor_the_end_waiting() {
-    let home = Home::new();
-    let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c"]));
-    let network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
-    let stored = store_all(&home);
-    assert!(network.stop("-TERM").success());
-    // Who reads the mark hangs, as on a disk that answers nothing.
-    let mark = disks[1].join("evernear/disk.toml");
-    let (kept, pipe) = (home.path().join("kept"), disks[1].join("evernear/pipe"));
-    let hang = || {
-        fs::rename(&mark, &kept).unwrap();
-        assert!(Command::new("mkfifo").arg(&mark).status().unwrap().success());
-    };
-    hang();
-    let network = Network::start(&home, &[]);
-    assert_eq!(network.account["disks"][1]["gone"], "it does not answer");
-    assert_exact(&stored);
-    fs::rename(&mark, &pipe).unwrap();
-    fs::rename(&kept, &mark).unwrap();
-    // Whoever hangs goes on.
-    drop(fs::OpenOptions::new().write(true).open(&pipe).unwrap());
-    network.says(&["a disk is there again", "disk2"]);
-    hang();
-    network.says(&["a disk is left out", "disk2", "it does not answer"]);
-    assert_exact(&stored);
-    let begun = Instant::now();
-    assert!(network.stop("-TERM").success());
-    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}: a look at the disk is waited for", begun.elapsed());
-}
-
 #[test]
 fn what_twin_toml_could_not_be_told_is_told_again() {
     let home = Home::new();
@@ -536,35 +521,6 @@ fn what_twin_toml_could_not_be_told_is_told_again() {
     fs::remove_dir(&config).unwrap();
     fs::rename(&away, &config).unwrap();
     until("it is told", HEALED, || fs::read_to_string(&config).ok()?.contains("\"1+1\"").then_some(()));
-}
-
-#[test]
-fn a_folder_with_other_files_replaces_a_lost_disk_when_its_owner_says_so() {
-    let home = Home::new();
-    let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c"]));
-    let network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
-    let stored = store_all(&home);
-    let (label, _) = put(&home, "large.bin");
-    assert!(network.stop("-TERM").success());
-    lose(&disks[1]);
-    fs::create_dir(&disks[1]).unwrap();
-    let photo = disks[1].join("holiday.jpg");
-    fs::write(&photo, "a beach").unwrap();
-    // Naming all disks at each start says nothing of this one.
-    let network = Network::start(&home, &["a", "b", "c"]);
-    let why = network.account["disks"][1]["gone"].as_str().unwrap();
-    assert!(why.contains("holiday.jpg") && why.contains("--replace"), "{why}");
-    assert_exact(&stored);
-    assert!(network.stop("-TERM").success());
-    assert!(!disks[1].join("evernear").exists(), "it is not filled");
-    let network = Network::start(&home, &["--replace", "b"]);
-    assert_eq!(network.account["disks"][1]["gone"], Value::Null);
-    heals(&home, &label);
-    assert_exact(&stored);
-    assert_eq!(fs::read_to_string(photo).unwrap(), "a beach");
-    // That word counted once.
-    let settings = fs::read_to_string(home.path().join(".evernear/network/up.toml")).unwrap();
-    assert!(!settings.contains("is_new = true"), "{settings}");
 }
 
 #[test]
@@ -623,54 +579,6 @@ fn what_cannot_be_a_network_says_why() {
     assert!(Path::new(&home.path().join(".evernear")).exists());
 }
 
-/// The disk that fails does so for real: each fsync of a file on it is answered with an error.
-#[test]
-fn a_disk_whose_fsync_fails_is_left_out_and_nothing_else_ends() {
-    let home = Home::new();
-    let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c"]));
-    let mut network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
-    let stored = store_all(&home);
-    let packs = fs::read_dir(disks[1].join("evernear/o2/packs")).unwrap().map(|entry| entry.unwrap().path());
-    let packs: Vec<_> = packs.filter(|path| path.extension().is_some_and(|end| end == "log")).collect();
-    let mut strace = Command::new("strace");
-    strace.args([
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=fdatasync,fsync",
-        "-e",
-        "inject=fdatasync,fsync:error=EIO",
-    ]);
-    for path in packs.iter().chain([&disks[1].join("evernear/o2/records"), &disks[1].join("evernear/o2/shards")]) {
-        strace.arg("-P").arg(path);
-    }
-    let mut strace = strace.args(["-p", &network.child.id().to_string()]).stderr(Stdio::null()).spawn().unwrap();
-    // These may wait for the third node for longer than a test should.
-    let storing: Vec<Child> = (0..4)
-        .map(|number| {
-            let name = format!("more-{number}.bin");
-            home.write(&name, noise(30_000));
-            home.command(&["put", &name]).spawn().unwrap()
-        })
-        .collect();
-    network.says(&["a disk is left out", "disk2", "fsync"]);
-    for mut put in storing {
-        let _ = (put.kill(), put.wait());
-    }
-    strace.kill().unwrap();
-    strace.wait().unwrap();
-    assert_eq!(network.child.try_wait().unwrap(), None, "it runs");
-    assert_exact(&stored);
-    until("a file is stored", HEALED, || (home.run(&["put", "middle.bin"]).code == 0).then_some(()));
-    assert!(network.stop("-TERM").success());
-    // Whoever starts it again tries the disk again.
-    let network = Network::start(&home, &[]);
-    assert_eq!(network.account["disks"][1]["gone"], Value::Null);
-    assert_exact(&stored);
-}
-
 #[test]
 fn a_lost_catalog_is_read_from_the_disks_also_from_one_that_was_away() {
     let home = Home::new();
@@ -704,105 +612,4 @@ fn a_lost_catalog_is_read_from_the_disks_also_from_one_that_was_away() {
     heals(&home, &label);
     assert_exact(&stored);
     assert_eq!((curl(&url).0.as_str(), curl(&erased_url).0.as_str()), ("200", "410"));
-}
-
-mod needs_root {
-    use super::*;
-
-    /// A small file system in memory.
-    struct Mounted(PathBuf);
-
-    impl Mounted {
-        fn small(at: &Path) -> Self {
-            let options = ["-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs"];
-            assert!(Command::new("mount").args(options).arg(at).status().unwrap().success());
-            Self(at.to_owned())
-        }
-    }
-
-    impl Drop for Mounted {
-        fn drop(&mut self) {
-            let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-        }
-    }
-
-    /// Runs a command in the mount namespace of a process.
-    fn within(process: u32, words: &[&str]) {
-        let id = process.to_string();
-        let done = Command::new("nsenter").args(["--target", &id, "--mount"]).args(words).status();
-        assert!(done.expect("util-linux is installed: `./x setup --test`").success(), "{words:?}");
-    }
-
-    #[test]
-    #[ignore = "needs root"]
-    fn a_state_folder_on_a_full_disk_serves_what_is_stored_and_says_what_to_do() {
-        let home = Home::new();
-        let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c"]));
-        let state = home.path().join(".evernear");
-        fs::create_dir(&state).unwrap();
-        let _mounted = Mounted::small(&state);
-        let network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
-        let stored = store_all(&home);
-        // It becomes full while it runs.
-        let fill = || {
-            let mut file = fs::File::options().append(true).create(true).open(state.join("fill")).unwrap();
-            while std::io::Write::write_all(&mut file, &[0; 512]).is_ok() {}
-        };
-        fill();
-        let refused = home.run(&["put", "middle.bin"]);
-        assert!(refused.code != 0 && refused.err.contains("full"), "{}", refused.err);
-        assert_exact(&stored);
-        lose(&disks[1]);
-        network.says(&["twin.toml is not told", "No space left"]);
-        assert_exact(&stored);
-        drop(network);
-        fill();
-        let network = Network::start(&home, &[]);
-        network.says(&["the disk of the state folder is full"]);
-        assert_exact(&stored);
-        fs::remove_file(state.join("fill")).unwrap();
-        until("twin.toml is told", HEALED, || {
-            fs::read_to_string(state.join("twin.toml")).ok()?.contains("\"1+1\"").then_some(())
-        });
-    }
-
-    #[test]
-    #[ignore = "needs root"]
-    fn a_disk_that_is_not_mounted_is_left_out_and_its_empty_mount_point_is_not_filled() {
-        let home = Home::new();
-        let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c"]));
-        let mounts: String = disks.iter().map(|disk| format!("mount -t tmpfs tmpfs {} && ", disk.display())).collect();
-        let script = format!("{mounts} exec \"$@\"");
-        let network = |script: &str, arguments: &[&str]| {
-            let inner = up(&home, arguments);
-            let mut outer = Command::new("unshare");
-            outer.args(["--mount", "bash", "-c", script, "up"]).arg(inner.get_program()).args(inner.get_args());
-            outer
-                .current_dir(home.path())
-                .env_clear()
-                .env("HOME", home.path())
-                .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-            outer.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            Network::of(outer)
-        };
-        let running = network(&script, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
-        assert_eq!(running.account["disks"][1]["mount"], disks[1].to_str().unwrap());
-        let stored = store_all(&home);
-        let b = disks[1].to_str().unwrap();
-        // The disk itself stays, as the other end of a second mount.
-        let kept = folders(&home, &["kept"]).remove(0);
-        within(running.child.id(), &["mount", "--bind", b, kept.to_str().unwrap()]);
-        within(running.child.id(), &["umount", "--lazy", b]);
-        running.says(&["a disk is left out", "disk2"]);
-        assert_exact(&stored);
-        within(running.child.id(), &["mount", "--bind", kept.to_str().unwrap(), b]);
-        running.says(&["a disk is there again", "disk2"]);
-        assert_exact(&stored);
-        drop(running);
-
-        // Started without its mounts: every folder is an empty one of another file system.
-        let empty = home.run(&["up"]);
-        assert!(empty.code == 1 && empty.err.contains("nothing is mounted on"), "{}", empty.err);
-        assert_eq!(fs::read_dir(&disks[0]).unwrap().count(), 0, "it is not filled");
-    }
 }
