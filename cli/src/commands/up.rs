@@ -3,14 +3,17 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    io::IsTerminal,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use api::Link;
 use clap::Args;
 use indicatif::ProgressBar;
 use sd_notify::NotifyState;
+use serde::Serialize;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -80,7 +83,14 @@ impl Up {
         bar.finish_and_clear();
         let up = up?;
         let account = up.account();
-        options.line(account, || text(account, &program(), options.is_default_state()))?;
+        // It is a secret, so no log of a service has it.
+        let link = match account.twin.is_some() && (options.json || std::io::stdout().is_terminal()) {
+            true => console(state.path()).await,
+            false => None,
+        };
+        let link = link.as_ref().map(Link::expose);
+        let said = Said { account, console: link };
+        options.line(&said, || text(account, link, &program(), options.is_default_state()))?;
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
             tracing::warn!(%error, "the service manager is not told");
         }
@@ -92,6 +102,22 @@ impl Up {
         }
         Ok(())
     }
+}
+
+/// What a program is told once the network runs.
+#[derive(Serialize)]
+struct Said<'a> {
+    #[serde(flatten)]
+    account: &'a Account,
+    /// A link that signs one browser into the console.
+    console: Option<&'a str>,
+}
+
+/// Makes a link into the console; without one the network runs all the same.
+async fn console(state: &Path) -> Option<Link> {
+    let made = api::console_link(state).await;
+    made.inspect_err(|error| tracing::warn!(%error, "there is no link into the console; try `evernear twin console`"))
+        .ok()
 }
 
 /// Shows for ever how far the reading of disks is, where the catalog was lost: on a terminal by a bar, elsewhere in the
@@ -116,7 +142,7 @@ async fn show(mut reading: watch::Receiver<Reading>, bar: &ProgressBar) -> Infal
 }
 
 /// Formats the account for people. `program` is what to type for this program.
-fn text(account: &Account, program: &str, is_default_state: bool) -> String {
+fn text(account: &Account, link: Option<&str>, program: &str, is_default_state: bool) -> String {
     let Account { state, http, dns, url, profile, disks, .. } = account;
     let dns = dns.map_or_else(|| "off".to_owned(), |dns| dns.to_string());
     let begun = if account.is_new { "A new network" } else { "The network" };
@@ -138,15 +164,19 @@ fn text(account: &Account, program: &str, is_default_state: bool) -> String {
         table(&rows).lines().map(|line| format!("  {line}\n")).collect::<String>(),
         bears(account, profile),
         url.replace("{label}", "LABEL").replace("{name}", "cat.jpg"),
-        twin(account, &program),
+        twin(account, link, &program),
     )
 }
 
-/// Says where the twin answers, or why it does not.
-fn twin(account: &Account, program: &str) -> String {
+/// Says where the twin answers programs and browsers, or why it does not.
+fn twin(account: &Account, link: Option<&str>, program: &str) -> String {
     match (account.twin, &account.twin_gone) {
         (Some(address), _) => {
-            format!("http://{address}, for programs with a token: {program} twin token new NAME")
+            let console = match link {
+                Some(link) => format!("{link}, for one browser within ten minutes"),
+                None => format!("{program} twin console prints a link for a browser"),
+            };
+            format!("http://{address}, for programs with a token: {program} twin token new NAME\n  console  {console}")
         }
         (None, Some(why)) => format!("LEFT OUT: {why}"),
         (None, None) => "off".to_owned(),
@@ -240,21 +270,24 @@ mod tests {
 
     #[test]
     fn the_account_says_what_loss_is_borne_and_what_to_type() {
-        let one = text(&account(&[("/", None)], "2+1", 0), "evernear", true);
+        let one = text(&account(&[("/", None)], "2+1", 0), None, "evernear", true);
         for line in [
             "loses the disk loses everything",
             "http://LABEL.localhost:8080/cat.jpg",
             "  evernear put cat.jpg",
             "  twin  http://127.0.0.1:8081, for programs with a token: evernear twin token new NAME\n",
+            "  console  evernear twin console prints a link for a browser\n",
         ] {
             assert!(one.contains(line), "{line}: {one}");
         }
+        let linked = text(&account(&[("/", None)], "2+1", 0), Some("http://x/#key=y"), "evernear", true);
+        assert!(linked.contains("  console  http://x/#key=y, for one browser"), "{linked}");
         let out = Account { twin: None, twin_gone: Some("why".into()), ..account(&[("/", None)], "2+1", 0) };
-        assert!(text(&out, "evernear", true).contains("  twin  LEFT OUT: why\n"));
+        assert!(text(&out, None, "evernear", true).contains("  twin  LEFT OUT: why\n"));
         let off = Account { twin_gone: None, ..out };
-        assert!(text(&off, "evernear", true).contains("  twin  off\n"));
+        assert!(text(&off, None, "evernear", true).contains("  twin  off\n"));
         let three = account(&[("/a", None), ("/b", Some("its folder is not there")), ("/c", None)], "1+1", 1);
-        let said = text(&three, "'/my programs/evernear'", false);
+        let said = text(&three, None, "'/my programs/evernear'", false);
         for line in [
             "LEFT OUT: its folder is not there",
             "any 1 of these disks may be lost.",
@@ -263,10 +296,10 @@ mod tests {
             assert!(said.contains(line), "{line}: {said}");
         }
         assert!(!said.contains("On one file system"));
-        let shared = text(&account(&[("/", None), ("/b", None), ("/", None)], "2+1", 1), "evernear", true);
+        let shared = text(&account(&[("/", None), ("/b", None), ("/", None)], "2+1", 1), None, "evernear", true);
         assert!(shared.contains("On one file system (/): disk1, disk3; what takes that takes them all."), "{shared}");
         let few = Account { stores: false, ..three };
-        assert!(text(&few, "evernear", true).contains("new files are refused"));
+        assert!(text(&few, None, "evernear", true).contains("new files are refused"));
     }
 
     #[test]
