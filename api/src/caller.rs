@@ -5,7 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, header::AUTHORIZATION, request::Parts},
+    http::{
+        HeaderMap,
+        header::{AUTHORIZATION, ORIGIN},
+        request::Parts,
+    },
 };
 
 use crate::{
@@ -24,6 +28,22 @@ pub(crate) struct Writer(pub(crate) Grant);
 
 /// A caller that may see who did what.
 pub(crate) struct Admin(#[expect(dead_code, reason = "that it is there is what counts")] pub(crate) Grant);
+
+/// Whoever may ask about what everybody may know who is no page in a browser; those need a token that may read.
+pub(crate) struct Asker;
+
+impl FromRequestParts<Arc<Service>> for Asker {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Refusal> {
+        // Browsers say by `Sec-Fetch-Site` who asks; `none` is a person who typed the address.
+        let asks_for_page = parts.headers.get("sec-fetch-site").is_some_and(|site| site != "none");
+        if asks_for_page || parts.headers.contains_key(ORIGIN) || parts.headers.contains_key(AUTHORIZATION) {
+            Reader::from_request_parts(parts, service).await?;
+        }
+        Ok(Self)
+    }
+}
 
 /// Who the caller of a request turned out to be, for the audit log.
 #[derive(Debug, Clone, Default)]

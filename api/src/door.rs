@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Body,
-    http::{Request, Response},
+    http::{Method, Request, Response},
 };
 use futures::future::{BoxFuture, poll_fn};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -32,6 +32,9 @@ const FIELDS_MAX: usize = 64;
 /// How long, and how much, a sender goes on that was answered early.
 const LINGER: Duration = Duration::from_secs(10);
 const LINGER_BYTES_MAX: usize = 64 << 20;
+
+/// Names the method of a request whose sender cannot use it (tus 1.0).
+const METHOD_OVERRIDE: &str = "x-http-method-override";
 
 /// Accepts connections until the twin stops; those open are then asked to end, and cut when the service says so.
 pub(crate) async fn accept(service: Arc<Service>, listener: TcpListener, router: Router) {
@@ -64,7 +67,7 @@ async fn serve(service: &Service, stream: TcpStream, router: Router) {
     let _ = stream.set_nodelay(true);
     let answer =
         move |request: Request<Incoming>| -> BoxFuture<'static, Result<Response<Body>, std::convert::Infallible>> {
-            Box::pin(router.clone().oneshot(without_last_slash(request).map(Body::new)))
+            Box::pin(router.clone().oneshot(as_meant(without_last_slash(request)).map(Body::new)))
         };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -118,9 +121,36 @@ fn without_last_slash<B>(mut request: Request<B>) -> Request<B> {
     request
 }
 
+/// Gives a request of tus the method that it says it has, whatever it came with: its version 1.0 demands that.
+fn as_meant<B>(mut request: Request<B>) -> Request<B> {
+    let is_tus =
+        matches!(request.uri().path().strip_prefix("/tus"), Some(rest) if rest.is_empty() || rest.starts_with('/'));
+    if is_tus && let Some(meant) = request.headers().get(METHOD_OVERRIDE) {
+        // One that is no method is none of any path.
+        *request.method_mut() = Method::from_bytes(meant.as_bytes()).unwrap_or(Method::CONNECT);
+    }
+    request
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_method_is_overridden_for_tus_alone() {
+        for (path, meant, is) in [
+            ("/tus/a", Some("PATCH"), "PATCH"),
+            ("/tus", Some("DELETE"), "DELETE"),
+            ("/tus/a", None, "POST"),
+            ("/tus/a", Some("P A"), "CONNECT"),
+            ("/files/a", Some("DELETE"), "POST"),
+            ("/tusk", Some("DELETE"), "POST"),
+        ] {
+            let request = Request::builder().method("POST").uri(path);
+            let request = meant.into_iter().fold(request, |request, meant| request.header(METHOD_OVERRIDE, meant));
+            assert_eq!(as_meant(request.body(()).unwrap()).method().as_str(), is, "{path} {meant:?}");
+        }
+    }
 
     #[test]
     fn a_last_slash_is_no_part_of_a_path() {

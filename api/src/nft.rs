@@ -19,7 +19,7 @@ use unixfs::{Cid, Profile};
 
 use crate::{
     audit::Subject,
-    caller::{Reader, Writer},
+    caller::{Asker, Reader, Writer},
     files::{InPath, InQuery, Sent, check_name, erase},
     form::{Texts, boundary},
     intake::Body,
@@ -220,9 +220,11 @@ pub(crate) async fn get(
     Ok(Json(json!({ "ok": true, "value": value })).into_response())
 }
 
-/// `GET /check/{cid}`: whether a DAG is stored here. As on nft.storage, whoever knows the CID may ask.
+/// `GET /check/{cid}`: whether a DAG is stored here. As on nft.storage, whoever knows the CID may ask, except a page in
+/// a browser: what is stored on this machine is nothing for any page to find out.
 pub(crate) async fn check(
     State(service): State<Arc<Service>>,
+    _: Asker,
     InPath(text): InPath<String>,
 ) -> Result<Response, Refusal> {
     let cid = cid(&text)?.to_string();

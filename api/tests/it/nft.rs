@@ -94,3 +94,25 @@ async fn what_is_wrong_is_told_in_the_words_of_nft_storage() {
     let version = service.client_with(None).get("/version").await;
     assert_eq!((version.status, &version.body["mode"]), (200, &json!("rw")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_page_in_a_browser_finds_out_what_is_stored_here() {
+    let service = Service::start().await;
+    send(service.client().ask("POST", "/upload").body("hello world")).await;
+    let path = "/check/bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+    let anybody = service.client_with(None);
+    for (field, value, status) in [
+        ("x-a", "b", 200),
+        ("sec-fetch-site", "none", 200),
+        ("sec-fetch-site", "cross-site", 401),
+        ("sec-fetch-site", "same-origin", 401),
+        ("origin", "https://a.example", 401),
+        ("authorization", "Bearer evn_x", 401),
+    ] {
+        let answer = send(anybody.ask("GET", path).header(field, value)).await;
+        assert_eq!(answer.status, status, "{field}: {answer:?}");
+    }
+    let page = service.client().ask("GET", path).header("origin", "https://a.example");
+    let page = send(page.header("sec-fetch-site", "cross-site")).await;
+    assert_eq!((page.status, page.field("access-control-allow-origin")), (200, "https://a.example"));
+}

@@ -138,3 +138,16 @@ async fn wishes_are_checked_at_the_beginning_and_granted_at_the_end() {
     assert_eq!(file.text("profile"), "3+2");
     assert!(file.body["value"]["expires"].is_string(), "{file:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_method_that_a_client_cannot_use_comes_in_a_field() {
+    let service = Service::start().await;
+    let client = service.client();
+    let path = create(&client, 3).await;
+    let post = |method: &str| tus(&client, "POST", &path).header("x-http-method-override", method);
+    let chunk = post("PATCH").header("upload-offset", 0).header("content-type", "application/offset+octet-stream");
+    let chunk = send(chunk.body("abc")).await;
+    assert_eq!((chunk.status, chunk.field("upload-offset")), (204, "3"), "{chunk:?}");
+    assert_eq!(send(post("HEAD")).await.field("upload-length"), "3");
+    assert_eq!((send(post("PUT")).await.status, send(post("DELETE")).await.status), (405, 204));
+}
