@@ -50,7 +50,7 @@ tokens cross the connection in clear: beyond loopback, put what speaks TLS in fr
     #[command(after_help = "\
 Examples:
   evernear twin console
-  xdg-open $(evernear twin console)
+  evernear twin console --json
 
 Whoever opens it first is signed in as an admin, for 30 days or until they sign out. `evernear twin token rm console` signs all out
 who came by such a link. No key of the owner is needed: whoever may use the state folder may do this.")]
