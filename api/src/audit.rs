@@ -42,14 +42,14 @@ impl Subject {
 
 /// Writes a line for each request that could change something.
 pub(crate) async fn note(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
+    let known = Known::default();
+    request.extensions_mut().insert(known.clone());
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return next.run(request).await;
     }
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     // Routes and methods are ours, so both are short.
     let action = format!("{} {route}", request.method());
-    let known = Known::default();
-    request.extensions_mut().insert(known.clone());
     // A task of its own: a caller that hangs up has it done all the same, and written down.
     let work = service.clone();
     let noted = service.tasks.spawn(async move { written(&work, next.run(request).await, &known, &action).await });
@@ -58,17 +58,17 @@ pub(crate) async fn note(State(service): State<Arc<Service>>, mut request: Reque
 
 /// Writes the line of a request that was answered. Returns what its caller is told.
 async fn written(service: &Service, answer: Response, known: &Known, action: &str) -> Response {
-    let Some(token) = known.0.get() else { return answer };
+    let Some(token) = known.token() else { return answer };
     let subject = answer.extensions().get::<Subject>().copied();
     let line = Line {
         at_ms: now_ms(),
-        token: *token,
+        token,
         action: action.chars().take(64).collect(),
         subject: subject.and_then(|it| it.locator),
         status: answer.status().as_u16(),
         bytes: subject.map_or(0, |it| it.bytes),
     };
-    match service.store.write(Write::Audit(line)).await {
+    match service.write(Write::Audit(line)).await {
         Ok(()) => answer,
         // What was done stays done, and an owner who reads the log finds it missing: so the answer says it.
         Err(error) => Refusal::from(error).into_response(),

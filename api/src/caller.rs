@@ -13,6 +13,7 @@ use axum::{
 };
 
 use crate::{
+    callers::Answering,
     refusal::Refusal,
     service::{self, Service},
     session,
@@ -45,9 +46,22 @@ impl FromRequestParts<Arc<Service>> for Asker {
     }
 }
 
-/// Who the caller of a request turned out to be, for the audit log.
+/// Who the caller of a request turned out to be, for the audit log; and that the request is under way.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Known(pub(crate) Arc<OnceLock<TokenId>>);
+pub(crate) struct Known(Arc<OnceLock<Answering>>);
+
+impl Known {
+    /// Says who it is, and counts the request for them.
+    pub(crate) fn set(&self, service: &Service, token: TokenId) -> Result<(), Refusal> {
+        let answering = service.callers.enter(token).ok_or_else(|| Refusal::too_many(service.callers.max))?;
+        let _ = self.0.set(answering);
+        Ok(())
+    }
+
+    pub(crate) fn token(&self) -> Option<TokenId> {
+        self.0.get().map(|answering| answering.token)
+    }
+}
 
 macro_rules! caller {
     ($($name:ident: $scope:expr),*) => { $(
@@ -58,8 +72,8 @@ macro_rules! caller {
                 let grant = recognised(service, &parts.headers).await?;
                 // First: a caller that comes too often is no line of the audit log.
                 service.count(&grant)?;
-                if let Some(Known(known)) = parts.extensions.get() {
-                    let _ = known.set(grant.id);
+                if let Some(known) = parts.extensions.get::<Known>() {
+                    known.set(service, grant.id)?;
                 }
                 // A promise that its owner cannot take back is not for every token that stores.
                 let needed = if parts.headers.contains_key(KEEP_UNTIL) { Scope::Admin } else { $scope };

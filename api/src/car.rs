@@ -1,5 +1,7 @@
 //! CARs: a DAG as its blocks, whole or in parts. Each block is checked while it comes; what came lies in the spool
-//! until the DAG is complete. Then its files are stored as files, so that edges serve them, and the CAR is gone.
+//! until the DAG is complete, or for a week after its newest part. Then its files are stored as files, so that edges
+//! serve them, and the CAR is gone. A part counts for the token that brought it, the files for the one that completed
+//! them.
 //!
 //! ```text
 //! body -> blocks checked, spooled, synced -> complete? no: acknowledged as a part
@@ -9,12 +11,12 @@
 mod blocks;
 mod plan;
 
-use std::{io::Read, sync::Arc};
+use std::{io::Read, sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
 use futures::{StreamExt, stream};
-use tokio::{task::spawn_blocking, time::timeout};
-use twin::{Incoming, Progress, Stored};
+use tokio::task::spawn_blocking;
+use twin::{Batch, Incoming, Progress, Stored};
 use unixfs::Cid;
 
 pub(crate) use self::blocks::CarFault;
@@ -26,22 +28,27 @@ use crate::{
     audit::Subject,
     cids::Dag,
     intake::{Body, IntakeError, pipe},
+    places::Place,
     refusal::{Refusal, causes},
-    service::{Service, UnderWay},
-    store::{Upload, Write},
-    token::Grant,
+    service::{Service, UnderWay, now_ms},
+    store::{MadeOf, Write},
+    token::{Grant, TokenId},
+    turns::Turn,
     upload::{SMALL_BYTES, Wanted},
 };
 
 /// Files of a DAG that are stored at once.
 const FILES_AT_ONCE: usize = 16;
-/// The file of a part that is not filed yet.
-const COMING: &str = "coming";
+/// How long parts of a DAG are kept after the newest of them came.
+const PARTS_KEPT: Duration = Duration::from_secs(7 * 86_400);
+/// The file of a part, and which blocks it has.
+const PART: &str = "part";
+const BLOCKS: &str = "blocks";
 
 /// What came of a part.
 enum Came {
-    /// The DAG is complete and stored.
-    Whole(Box<(Stored, Dag)>, Option<Upload>),
+    /// The DAG is complete and stored, of this part and these.
+    Whole(Box<(Stored, Dag)>, Vec<Batch>),
     /// More is to come.
     Part,
 }
@@ -60,121 +67,100 @@ impl Service {
             let mut body = body;
             let batch = under_way.batch;
             let taken = Box::pin(service.take_car(&under_way, &mut body, &wanted)).await;
-            match taken {
-                Ok((root, Came::Whole(stored, before))) => {
-                    let kept = service.end(under_way, Ok(*stored), body.reservation).await?;
-                    service.unspool(batch).await;
-                    // Only now: until it is kept, what came before is all that was acknowledged.
-                    if let Some(before) = before {
-                        service.drop_parts(&before).await.unwrap_or_else(|refusal| {
-                            tracing::warn!(?refusal, "parts of a DAG that is stored stay in the spool");
-                        });
-                    }
-                    Ok((root, Subject::of(&kept)))
-                }
-                Ok((root, Came::Part)) => {
+            let (root, stored, parts, _turn) = match taken {
+                Ok((root, Came::Whole(stored, parts), turn)) => (root, *stored, parts, turn),
+                Ok((root, Came::Part, _)) => {
                     let bytes = body.taken();
                     body.reservation.keep(bytes);
-                    Ok((root, Subject { locator: None, bytes }))
+                    if let Some(spooled) = body.spooled {
+                        spooled.keep(bytes);
+                    }
+                    return Ok((root, Subject { locator: None, bytes }));
                 }
                 Err(refusal) => {
                     service.unspool(batch).await;
-                    service
-                        .end(under_way, Err(refusal), body.reservation)
-                        .await
-                        .map(|kept| (kept.dag.cid, Subject::of(&kept)))
+                    let ended = service.end(under_way, Err(refusal), MadeOf::Request, body.reservation).await;
+                    return ended.map(|kept| (kept.dag.cid, Subject::of(&kept)));
                 }
+            };
+            let kept = service.end(under_way, Ok(stored), MadeOf::Cars(parts.clone()), body.reservation).await;
+            service.unspool(batch).await;
+            let kept = kept?;
+            // Only now: until it is kept, what came before is all that was acknowledged.
+            for part in parts {
+                service.unspool(part).await;
             }
+            Ok((root, Subject::of(&kept)))
         };
         self.tasks.spawn(task).await.map_err(|_| Refusal::stopping())?
     }
 
-    /// Spools a CAR, and stores its DAG if that is complete now.
+    /// Spools a CAR, and stores its DAG if that is complete now. Nobody else puts parts of this DAG together until the
+    /// turn that is returned ends.
     async fn take_car(
-        self: &Arc<Self>,
+        &self,
         under_way: &UnderWay,
         body: &mut Body,
         wanted: &Wanted,
-    ) -> Result<(Cid, Came), Refusal> {
-        let (batch, spool) = (under_way.batch, self.spool.clone());
+    ) -> Result<(Cid, Came, Turn<'_, String>), Refusal> {
+        let (batch, token, spool) = (under_way.batch, under_way.token, self.spool.clone());
         // Each takes a thread.
-        let cars = timeout(self.config.wait(), self.cars.acquire()).await;
-        let _car = cars.map_err(|_| Refusal::busy().closing())?.map_err(|_| Refusal::stopping())?;
+        let place = self.cars.take(token, self.config.wait()).await;
+        body.held.set(Some(place.ok_or_else(|| Refusal::busy().closing())?));
         let (inlet, outlet) = pipe();
-        let receiving = spawn_blocking(move || Part::receive(outlet, spool.create(batch, COMING)?));
+        let receiving =
+            spawn_blocking(move || Part::receive(outlet, spool.create(batch, PART)?, &spool.create(batch, BLOCKS)?));
         // A body that breaks off is the cause of what the reader says.
         body.pour(inlet).await?;
         let part = receiving.await.map_err(|_| Refusal::stopping())??;
-        let root = part.root;
+        let (root, dag_bytes) = (part.root, part.dag_bytes);
+        let cid = root.to_v1().to_string();
         // One at a time looks which parts there are, and puts them together.
-        let _turn = self.parts.lock().await;
-        let before = self.partial_of(&root).await?;
-        let (spool, others) = (self.spool.clone(), before.as_ref().map(|it| it.batch));
+        let turn = self.parts.wait(&cid, self.config.wait()).await.ok_or_else(Refusal::busy)?;
+        let before = self.store.parts(&cid).await?;
+        let (spool, others) = (self.spool.clone(), before.iter().map(|it| it.batch).collect::<Vec<_>>());
         let max = self.config.upload_bytes_max.unwrap_or(u64::MAX);
         let planned = spawn_blocking(move || {
             let mut parts = vec![part];
-            if let Some(others) = others {
-                for file in spool.files(others)? {
-                    parts.push(Part::read(file)?);
-                }
+            for other in others {
+                parts.push(Part::read(spool.file(other, PART)?, spool.file(other, BLOCKS)?)?);
             }
-            let dag_bytes = parts[0].dag_bytes;
             let blocks = Blocks::of(parts, &root)?;
             let plan = if blocks.is_complete() { Some(Plan::of(&root, &blocks, max)?) } else { None };
-            Ok::<_, CarFault>((plan.map(|plan| (plan, blocks)), dag_bytes))
+            Ok::<_, CarFault>(plan.map(|plan| (plan, blocks)))
         });
-        let (planned, dag_bytes) = planned.await.map_err(|_| Refusal::stopping())??;
-        let Some((plan, blocks)) = planned else {
-            self.file_part(batch, &root, before.as_ref(), body.taken()).await?;
-            return Ok((root, Came::Part));
+        let Some((plan, blocks)) = planned.await.map_err(|_| Refusal::stopping())?? else {
+            self.write(Write::Partial { batch, bytes: body.taken(), cid }).await?;
+            return Ok((root, Came::Part, turn));
         };
-        // A leaf that stands many times in a DAG comes once, and is stored each time.
-        let came = body.taken() + before.as_ref().map_or(0, |it| it.bytes);
-        body.reservation.grow(plan.bytes.saturating_sub(came)).map_err(IntakeError::from)?;
+        // What this token's parts take of its quota is given back when the files take theirs. A leaf that stands many
+        // times in a DAG comes once, and is stored each time.
+        let own: u64 = before.iter().filter(|it| it.token == token).map(|it| it.bytes).sum();
+        body.reservation.reach(plan.bytes.saturating_sub(own)).map_err(IntakeError::from)?;
         let stored = self.store_plan(under_way, plan, Arc::new(blocks), wanted).await?;
-        Ok((root, Came::Whole(Box::new((stored, Dag { cid: root.to_v1(), bytes: dag_bytes })), before)))
+        body.held.set(None);
+        let dag = Dag { cid: root.to_v1(), bytes: dag_bytes };
+        Ok((root, Came::Whole(Box::new((stored, dag)), before.into_iter().map(|it| it.batch).collect()), turn))
     }
 
-    /// Returns the upload of a DAG of which parts are there already.
-    async fn partial_of(&self, root: &Cid) -> Result<Option<Upload>, Refusal> {
-        let uploads = self.store.by_cid(&root.to_v1().to_string()).await?;
-        Ok(uploads.into_iter().find(|upload| upload.locator.is_none()))
+    /// Forgets a part of a DAG that is not whole.
+    pub(crate) async fn drop_part(&self, batch: Batch) -> Result<(), Refusal> {
+        self.write(Write::Drop(batch)).await?;
+        self.unspool(batch).await;
+        Ok(())
     }
 
-    /// Makes what came the next part of its DAG, durably.
-    async fn file_part(
-        &self,
-        batch: twin::Batch,
-        root: &Cid,
-        before: Option<&Upload>,
-        bytes: u64,
-    ) -> Result<(), Refusal> {
-        let (into, held) = before.map_or((batch, 0), |it| (it.batch, it.bytes));
-        let spool = self.spool.clone();
-        let filed = spawn_blocking(move || {
-            let number = spool.files(into)?.len() - usize::from(into == batch);
-            spool.move_to((batch, COMING), (into, &format!("{number:06}")))
-        });
-        filed.await.map_err(|_| Refusal::stopping())?.map_err(CarFault::Spool)?;
-        let cid = root.to_v1().to_string();
-        self.store.write(Write::Partial { batch: into, bytes: held + bytes, cid }).await?;
-        if into != batch {
-            self.store.write(Write::Drop(batch)).await?;
-            self.unspool(batch).await;
+    /// Forgets the parts of DAGs that nobody completed.
+    pub(crate) async fn sweep_parts(&self) -> Result<(), Refusal> {
+        let kept = u64::try_from(PARTS_KEPT.as_millis()).unwrap_or(u64::MAX);
+        for batch in self.store.parts_before(now_ms().saturating_sub(kept)).await? {
+            self.drop_part(batch).await?;
         }
         Ok(())
     }
 
-    /// Forgets the parts of a DAG that is not whole.
-    pub(crate) async fn drop_parts(&self, upload: &Upload) -> Result<(), Refusal> {
-        self.store.write(Write::Drop(upload.batch)).await?;
-        self.accounts.give_back(upload.token, upload.bytes);
-        self.unspool(upload.batch).await;
-        Ok(())
-    }
-
     /// Removes what an upload has in the spool. What stays is removed at the next start.
-    pub(crate) async fn unspool(&self, batch: twin::Batch) {
+    pub(crate) async fn unspool(&self, batch: Batch) {
         let spool = self.spool.clone();
         match spawn_blocking(move || spool.remove(batch)).await {
             Ok(Ok(())) | Err(_) => {}
@@ -196,7 +182,7 @@ impl Service {
             && file.path.is_empty()
         {
             let incoming = incoming(std::mem::take(&mut file.content), blocks);
-            let _place = self.place_for(incoming.length).await?;
+            let _place = self.place_for(under_way.token, incoming.length).await?;
             return Ok(self.twin.put_incoming(under_way.batch, incoming, &wanted.options, &quiet).await?);
         }
         let mut folder = self.twin.begin_folder(under_way.batch, wanted.options.clone()).await?;
@@ -211,7 +197,7 @@ impl Service {
             let (storer, blocks, quiet) = (storer.clone(), blocks.clone(), &quiet);
             async move {
                 let incoming = incoming(file.content, blocks);
-                let _place = self.place_for(incoming.length).await?;
+                let _place = self.place_for(under_way.token, incoming.length).await?;
                 let entry = storer.store(&file.path, None, incoming, quiet).await?;
                 Ok::<_, Refusal>((file.path, entry))
             }
@@ -226,9 +212,9 @@ impl Service {
     }
 
     /// Waits for a place, for what is not small.
-    async fn place_for(&self, length: Option<u64>) -> Result<Option<tokio::sync::SemaphorePermit<'_>>, Refusal> {
+    async fn place_for(&self, token: TokenId, length: Option<u64>) -> Result<Option<Place>, Refusal> {
         let is_small = length.is_some_and(|length| length <= SMALL_BYTES as u64);
-        if is_small { Ok(None) } else { self.place().await.map(Some) }
+        if is_small { Ok(None) } else { self.place(token).await.map(Some) }
     }
 }
 
@@ -246,6 +232,7 @@ impl From<CarFault> for Refusal {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "ERROR_SPOOL_FULL", "the twin's disk is full")
             }
             CarFault::Spool(_) => Self::own(&fault),
+            CarFault::Changed(_) => Self::own(&fault),
             CarFault::Broken => IntakeError::Broken.into(),
             fault => {
                 let message = format!("Invalid CAR file received: {}", causes(&fault));

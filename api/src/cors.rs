@@ -22,7 +22,7 @@ const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
 /// What scripts may read of an answer besides its body.
 const EXPOSED: &str = "Count, Location, Retry-After, Upload-Offset, Upload-Length, Upload-Metadata, Upload-Expires, Upload-Concat, \
                        Tus-Version, Tus-Resumable, Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm, x-evernear-id, x-evernear-label, \
-                       x-evernear-url";
+                       x-evernear-url, x-evernear-fault";
 const DAY_SECONDS: &str = "86400";
 
 /// What a client of tus asks for by OPTIONS.

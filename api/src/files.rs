@@ -286,7 +286,7 @@ async fn store(
     // All of it is refused before the first byte of the body is asked for (RFC 9110 section 10.1.1).
     let announced = sent.length();
     let options = service.placed(options, announced.unwrap_or(0)).await?;
-    let body = begin_body(service, grant, sent).await?;
+    let body = begin_body(service, grant, sent)?;
     let profile = unixfs::Profile::UNIXFS_V1_2025;
     let wanted = Wanted { options, profile, source: Source::Files, title: None, empty: Empty::Allowed };
     let kept = match form {
@@ -389,10 +389,14 @@ pub(crate) async fn erase(service: &Arc<Service>, locator: Locator) -> Result<us
     let work = service.clone();
     // A task of its own: whoever hangs up leaves nothing half erased.
     let erasing = async move {
+        // What is stored and not written down yet would be written down when it is gone.
+        if work.twin.upload(locator).await?.is_some_and(|listed| work.is_under_way(listed.entry.batch)) {
+            let message = "it is being stored; try again";
+            return Err(Refusal::new(StatusCode::CONFLICT, "HTTP_ERROR", message).after(1));
+        }
         let removed = work.twin.remove(&locator).await?;
         if let Some(upload) = work.store.upload(&locator).await? {
-            work.store.write(Write::Drop(upload.batch)).await?;
-            work.accounts.give_back(upload.token, upload.bytes);
+            work.write(Write::Drop(upload.batch)).await?;
         }
         Ok(removed.ended.len() + removed.unknown.len())
     };

@@ -23,8 +23,10 @@ use twin::{Entry, Incoming, Progress, PutError, Stored, StreamedFolder};
 use crate::{
     cids::{Dag, Folder, Passing},
     intake::{Body, IntakeError, pipe},
+    places::Held,
     refusal::{Refusal, causes},
     service::{Service, UnderWay},
+    store::MadeOf,
     token::Grant,
     upload::{Kept, SMALL_BYTES, Wanted, both, whole},
     wishes::media_type,
@@ -89,17 +91,18 @@ impl<S: Stream<Item = Result<Bytes, IntakeError>> + Unpin> Stream for Sips<S> {
 struct Form {
     parts: Multipart<'static>,
     held_back: Arc<AtomicUsize>,
+    held: Held,
 }
 
 impl Form {
-    fn new(body: Arc<Mutex<Body>>, boundary: &str) -> Self {
+    fn new(body: Arc<Mutex<Body>>, held: Held, boundary: &str) -> Self {
         let held_back = Arc::new(AtomicUsize::new(0));
         let frames = futures::stream::try_unfold(body, |body| async {
             let frame = body.lock().await.next().await?;
             Ok(frame.map(|bytes| (bytes, body)))
         });
         let sips = Sips { from: Box::pin(frames), given: 0, held_back: held_back.clone() };
-        Self { parts: Multipart::new(sips, boundary), held_back }
+        Self { parts: Multipart::new(sips, boundary), held_back, held }
     }
 
     async fn next(&mut self) -> Result<Option<Field<'static>>, Refusal> {
@@ -167,12 +170,13 @@ impl Service {
         let (service, token) = (self.clone(), grant.id);
         let task = async move {
             let under_way = service.begin(token, wanted.source, wanted.title.clone()).await?;
+            let held = body.held.clone();
             let body = Arc::new(Mutex::new(body));
-            let form = Form::new(body.clone(), &boundary);
+            let form = Form::new(body.clone(), held, &boundary);
             let stored = Box::pin(service.read_form(&under_way, form, wanted, texts)).await;
             // The form that read from it is gone.
             let body = Arc::try_unwrap(body).map_err(|_| Refusal::stopping())?.into_inner();
-            service.end(under_way, stored, body.reservation).await
+            service.end(under_way, stored, MadeOf::Request, body.reservation).await
         };
         self.tasks.spawn(task).await.map_err(|_| Refusal::stopping())?
     }
@@ -225,7 +229,7 @@ impl Service {
                 while !storing.is_empty() {
                     settle(&mut storing, &mut folder).await?;
                 }
-                let _place = self.place().await?;
+                form.held.set(Some(self.place(under_way.token).await?));
                 let (inlet, outlet) = pipe();
                 let stream = Box::new(passing.tap(bytes.reader().chain(outlet)));
                 let pump = async {
@@ -238,8 +242,9 @@ impl Service {
                     Ok(())
                 };
                 let put = files.store(&path, mime, Incoming { stream, length: None }, &quiet);
-                let entry = both(Box::pin(put), Box::pin(pump)).await?;
-                folder.insert(&path, &entry)?;
+                let stored = both(Box::pin(put), Box::pin(pump)).await;
+                form.held.set(None);
+                folder.insert(&path, &stored?)?;
                 roots.push((path, passing.root()));
             }
             drop(file);

@@ -19,10 +19,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use twin::ApiConfig;
 
-use crate::quota::{OverQuota, Reservation};
+use crate::{
+    pace::Pace,
+    places::Held,
+    quota::{NoRoom, Reservation},
+};
 
-/// How long a body may lag behind the slowest pace: a way that stalls for a moment costs no upload.
-const GRACE: Duration = Duration::from_secs(60);
+/// How often it is looked whether a body that does not come keeps others waiting.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Frames between the connection and the twin; hyper's are of 64 KiB at most.
 const FRAMES_MAX: usize = 8;
 
@@ -35,17 +39,18 @@ pub(crate) enum IntakeError {
         /// Bytes allowed.
         max: u64,
     },
-    /// The token may not store so much.
+    /// The token may not store so much, or the spool has no room.
     #[error(transparent)]
-    Quota(#[from] OverQuota),
+    NoRoom(#[from] NoRoom),
     /// It comes too slowly, or not at all.
     #[error(
-        "the body comes too slowly: some byte within {idle} s, and {pace} bytes a second, is the least; upload it in parts"
+        "the body comes too slowly: some byte within {idle} s, and {pace} bytes a second, is the least now; \
+         upload it in parts"
     )]
     Slow {
         /// Seconds.
         idle: u64,
-        /// Bytes a second.
+        /// Bytes a second; more while others wait for the place.
         pace: u64,
     },
     /// The connection broke; the caller's fault, or the network's.
@@ -54,6 +59,9 @@ pub(crate) enum IntakeError {
     /// The twin stops and waits no longer.
     #[error("the twin is stopping")]
     Stopping,
+    /// The token was ended while the body came.
+    #[error("the token was ended while the body came; nothing of it was stored")]
+    Ended,
 }
 
 /// What bounds a body.
@@ -63,24 +71,30 @@ pub(crate) struct Bounds {
     pace: u64,
     max: u64,
     cut: CancellationToken,
+    ended: CancellationToken,
 }
 
 /// A body that is read frame by frame.
 pub(crate) struct Body {
     frames: BodyDataStream,
     bounds: Bounds,
+    announced: u64,
     /// Bytes that came.
     taken: u64,
-    /// How long was waited for them.
-    waited: Duration,
+    pace: Pace,
     /// Taken of the token's quota for them.
     pub(crate) reservation: Reservation,
+    /// Taken of the spool, for what is written there.
+    pub(crate) spooled: Option<Reservation>,
+    /// The place that it holds while it comes.
+    pub(crate) held: Held,
 }
 
 impl Bounds {
-    pub(crate) fn of(config: &ApiConfig, cut: CancellationToken) -> Self {
+    /// Returns those of a configuration. A body is cut when `cut` or `ended` is cancelled.
+    pub(crate) fn of(config: &ApiConfig, cut: CancellationToken, ended: CancellationToken) -> Self {
         let max = config.upload_bytes_max.unwrap_or(u64::MAX);
-        Self { idle: config.idle(), pace: config.bytes_per_second_min, max, cut }
+        Self { idle: config.idle(), pace: config.bytes_per_second_min, max, cut, ended }
     }
 
     /// The same for a body of at most so many bytes.
@@ -88,13 +102,14 @@ impl Bounds {
         Self { max: self.max.min(bytes), ..self }
     }
 
-    fn slow(&self) -> IntakeError {
-        IntakeError::Slow { idle: self.idle.as_secs(), pace: self.pace }
+    fn slow(&self, strain: u32) -> IntakeError {
+        IntakeError::Slow { idle: self.idle.as_secs(), pace: self.pace.saturating_mul(strain.into()) }
     }
 }
 
 impl Body {
-    /// Begins a body. One that says how long it will be is refused before its first byte if it may not be.
+    /// Begins a body. One that says how long it will be takes its bytes now, and is refused before its first byte if
+    /// it may not have them.
     pub(crate) fn begin(
         body: axum::body::Body,
         announced: Option<u64>,
@@ -105,9 +120,21 @@ impl Body {
         if length > bounds.max {
             return Err(IntakeError::TooLong { max: bounds.max });
         }
-        reservation.check(length)?;
-        let frames = body.into_data_stream();
-        Ok(Self { frames, bounds, taken: 0, waited: Duration::ZERO, reservation })
+        let (frames, pace) = (body.into_data_stream(), Pace::default());
+        let held = Held::default();
+        let mut it = Self { frames, bounds, announced: length, taken: 0, pace, reservation, spooled: None, held };
+        it.reach(length)?;
+        Ok(it)
+    }
+
+    /// Has it count against the spool too.
+    pub(crate) fn spool(&mut self, reservation: Reservation) -> Result<(), NoRoom> {
+        self.spooled.insert(reservation).reach(self.announced)
+    }
+
+    fn reach(&mut self, bytes: u64) -> Result<(), NoRoom> {
+        self.reservation.reach(bytes)?;
+        self.spooled.as_mut().map_or(Ok(()), |spooled| spooled.reach(bytes))
     }
 
     /// Returns how many bytes came.
@@ -128,24 +155,40 @@ impl Body {
 
     /// Returns the next bytes, or none at the end. Cancel safe.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, IntakeError> {
-        let begun = Instant::now();
-        let frame = tokio::select! {
-            frame = timeout(self.bounds.idle, self.frames.next()) => frame,
-            () = self.bounds.cut.cancelled() => return Err(IntakeError::Stopping),
-        };
-        let Ok(frame) = frame else { return Err(self.bounds.slow()) };
-        self.waited += begun.elapsed();
-        let Some(frame) = frame else { return Ok(None) };
-        let bytes = frame.map_err(|_| IntakeError::Broken)?;
+        let Some(bytes) = self.frame().await? else { return Ok(None) };
         self.taken += bytes.len() as u64;
         if self.taken > self.bounds.max {
             return Err(IntakeError::TooLong { max: self.bounds.max });
         }
-        if self.waited > GRACE + Duration::from_secs(self.taken / self.bounds.pace) {
-            return Err(self.bounds.slow());
-        }
-        self.reservation.grow(bytes.len() as u64)?;
+        self.reach(self.taken)?;
         Ok(Some(bytes))
+    }
+
+    /// Waits for the next frame, as long as its sender keeps the pace.
+    async fn frame(&mut self) -> Result<Option<Bytes>, IntakeError> {
+        let mut idle = Duration::ZERO;
+        loop {
+            let strain = self.held.strain();
+            let left = self.pace.left(strain).min(self.bounds.idle.saturating_sub(idle));
+            if left.is_zero() {
+                return Err(self.bounds.slow(strain));
+            }
+            let begun = Instant::now();
+            let frame = tokio::select! {
+                frame = timeout(left.min(LOOK_EVERY), self.frames.next()) => frame,
+                () = self.bounds.ended.cancelled() => return Err(IntakeError::Ended),
+                () = self.bounds.cut.cancelled() => return Err(IntakeError::Stopping),
+            };
+            let waited = begun.elapsed();
+            idle += waited;
+            let Ok(frame) = frame else {
+                self.pace.count(waited, 0, self.bounds.pace);
+                continue;
+            };
+            let frame = frame.transpose().map_err(|_| IntakeError::Broken)?;
+            self.pace.count(waited, frame.as_ref().map_or(0, |it| it.len() as u64), self.bounds.pace);
+            return Ok(frame);
+        }
     }
 }
 
@@ -204,14 +247,17 @@ mod tests {
     use futures::stream;
 
     use super::*;
-    use crate::{quota::Accounts, token::Grant};
+    use crate::{places::Places, quota, quota::Accounts, token::TokenId};
+
+    const ONE: TokenId = TokenId([1; 8]);
 
     fn body(frames: impl futures::Stream<Item = Result<Bytes, io::Error>> + Send + 'static, quota: u64) -> Body {
-        let grant = Grant::sample(quota);
         let config = ApiConfig { upload_bytes_max: Some(1 << 20), ..ApiConfig::default() };
-        let bounds = Bounds::of(&config, CancellationToken::new());
+        let bounds = Bounds::of(&config, CancellationToken::new(), CancellationToken::new());
         let body = axum::body::Body::from_stream(frames);
-        Body::begin(body, None, bounds, Accounts::default().begin(&grant, 0)).unwrap()
+        let accounts = Accounts::stored(std::iter::empty());
+        let reservation = accounts.begin(ONE, quota::Bounds { own: Some(quota), all: None });
+        Body::begin(body, None, bounds, reservation).unwrap()
     }
 
     /// Frames of so many bytes, so many seconds apart.
@@ -235,6 +281,40 @@ mod tests {
         assert_eq!(drain(body(dripping(16 << 10, 1), u64::MAX)).await.unwrap(), 20 * (16 << 10));
         let slow = drain(body(dripping(16 << 10, 10), u64::MAX)).await;
         assert!(matches!(slow, Err(IntakeError::Slow { .. })), "{slow:?}");
+        // What came fast before buys no time.
+        let fast = stream::iter([Ok(Bytes::from(vec![0; 1 << 19]))]);
+        let trickle = drain(body(fast.chain(dripping(1, 10)), u64::MAX)).await;
+        assert!(matches!(trickle, Err(IntakeError::Slow { .. })), "{trickle:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_keeps_others_waiting_has_to_be_faster() {
+        let minute = Duration::from_secs(60);
+        let places = Places::new(1);
+        let alone = body(dripping(16 << 10, 1), u64::MAX);
+        alone.held.set(places.take(ONE, minute).await);
+        assert_eq!(drain(alone).await.unwrap(), 20 * (16 << 10));
+        let slow = body(dripping(16 << 10, 5), u64::MAX);
+        slow.held.set(places.take(ONE, minute).await);
+        let (slow, next) = tokio::join!(drain(slow), places.take(TokenId([2; 8]), minute));
+        assert!(matches!(slow, Err(IntakeError::Slow { idle: 30, pace: 32_768 })) && next.is_some(), "{slow:?}");
+    }
+
+    #[tokio::test]
+    async fn a_body_takes_what_it_announces_before_its_first_byte_and_is_cut_when_its_token_ends() {
+        let accounts = Accounts::stored(std::iter::empty());
+        let (cut, ended) = (CancellationToken::new(), CancellationToken::new());
+        let bounds = Bounds::of(&ApiConfig::default(), cut, ended.clone());
+        let begin = |announced| {
+            let reservation = accounts.begin(ONE, quota::Bounds { own: Some(100), all: None });
+            let body = axum::body::Body::from_stream(stream::pending::<Result<Bytes, io::Error>>());
+            Body::begin(body, Some(announced), bounds.clone(), reservation)
+        };
+        let first = begin(60).unwrap();
+        assert!(matches!(begin(41), Err(IntakeError::NoRoom(NoRoom::Quota { max: 100, would: 101 }))));
+        ended.cancel();
+        assert!(matches!(drain(first).await, Err(IntakeError::Ended)));
+        assert!(begin(100).is_ok());
     }
 
     #[tokio::test]
@@ -245,7 +325,7 @@ mod tests {
         assert!(matches!(long, Err(IntakeError::TooLong { max: 1_048_576 })), "{long:?}");
         assert_eq!(drain(body(bytes(2), 1 << 17)).await.unwrap(), 1 << 17);
         let over = drain(body(bytes(3), 1 << 17)).await;
-        assert!(matches!(over, Err(IntakeError::Quota(_))), "{over:?}");
+        assert!(matches!(over, Err(IntakeError::NoRoom(_))), "{over:?}");
         let broken = stream::iter([Ok(Bytes::from_static(b"a")), Err(io::Error::other("gone"))]);
         assert!(matches!(drain(body(broken, u64::MAX)).await, Err(IntakeError::Broken)));
     }

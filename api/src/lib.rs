@@ -14,6 +14,7 @@
 
 mod audit;
 mod caller;
+mod callers;
 mod car;
 mod cids;
 mod console;
@@ -28,7 +29,10 @@ mod names;
 mod network;
 mod nft;
 mod openapi;
+mod pace;
+mod paced;
 mod pins;
+mod places;
 mod placing;
 mod policies;
 mod policy_check;
@@ -45,6 +49,7 @@ mod spool;
 mod store;
 mod token;
 mod tokens;
+mod turns;
 mod tus;
 mod upload;
 mod wishes;

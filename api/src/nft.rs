@@ -33,6 +33,9 @@ use crate::{
 
 const LIMIT: u32 = 10;
 const LIMIT_MAX: u32 = 1000;
+/// Uploads of one DAG that are read at a time.
+const NEWEST_LOOKED_AT: u32 = 4;
+const ERASED_AT_A_TIME: u32 = 100;
 /// Files of a folder that an answer names.
 const FILES_SHOWN: usize = 1000;
 /// Longest name that a record may get.
@@ -105,9 +108,22 @@ fn pin(upload: &Upload) -> Value {
 
 /// Answers with the newest record of a DAG.
 pub(crate) async fn record(service: &Service, cid: &str) -> Result<Value, Refusal> {
-    let uploads = service.store.by_cid(cid).await?;
-    let known = Known::of(service, &uploads).await?;
-    uploads.iter().find_map(|upload| known.record(upload)).ok_or_else(|| Refusal::not_found("NFT not found"))
+    newest(service, cid).await.map(|(_, record)| record)
+}
+
+/// Returns the newest upload of a DAG that is there, with its record. Those that other programs erased are few, so a
+/// page mostly does, however many uploads there are.
+async fn newest(service: &Service, cid: &str) -> Result<(Upload, Value), Refusal> {
+    let mut before = u64::MAX;
+    loop {
+        let uploads = service.store.by_cid(cid, before, NEWEST_LOOKED_AT).await?;
+        let known = Known::of(service, &uploads).await?;
+        before = uploads.last().ok_or_else(|| Refusal::not_found("NFT not found"))?.created_ms;
+        let found = uploads.into_iter().find_map(|upload| Some((known.record(&upload)?, upload)));
+        if let Some((record, upload)) = found {
+            return Ok((upload, record));
+        }
+    }
 }
 
 /// `POST /upload`: a file, a form of several, or a CAR.
@@ -125,7 +141,10 @@ pub(crate) async fn upload(
     };
     let announced = sent.length();
     let wanted = wanted(&service, &sent.headers, (&content_type, announced), source).await?;
-    let body = begin_body(&service, &grant, sent).await?;
+    let mut body = begin_body(&service, &grant, sent)?;
+    if source == Source::Car {
+        body.spool(service.spool_account(grant.id))?;
+    }
     let (cid, subject) = match (source, form) {
         (_, Some(boundary)) => {
             let kept = service.store_form(&grant, body, boundary, wanted, Texts::Refused).await?;
@@ -149,10 +168,9 @@ fn is_car(content_type: &str) -> bool {
 }
 
 /// Opens the account of a token and begins to read a body.
-pub(crate) async fn begin_body(service: &Arc<Service>, grant: &Grant, sent: Sent) -> Result<Body, Refusal> {
-    let reservation = service.account(grant).await?;
+pub(crate) fn begin_body(service: &Service, grant: &Grant, sent: Sent) -> Result<Body, Refusal> {
     let announced = sent.length();
-    Ok(Body::begin(sent.body, announced, service.bounds(), reservation)?)
+    Ok(Body::begin(sent.body, announced, service.bounds(grant.id), service.account(grant))?)
 }
 
 /// Reads what is wished for an upload, and refuses what cannot be before the body is asked for.
@@ -228,11 +246,8 @@ pub(crate) async fn check(
     InPath(text): InPath<String>,
 ) -> Result<Response, Refusal> {
     let cid = cid(&text)?.to_string();
-    let uploads = service.store.by_cid(&cid).await?;
-    let known = Known::of(&service, &uploads).await?;
-    let found = uploads.iter().find(|upload| known.record(upload).is_some());
-    let upload = found.ok_or_else(|| Refusal::not_found("NFT not found"))?;
-    let value = json!({ "cid": cid, "pin": pin(upload), "deals": [] });
+    let (upload, _) = newest(&service, &cid).await?;
+    let value = json!({ "cid": cid, "pin": pin(&upload), "deals": [] });
     Ok(Json(json!({ "ok": true, "value": value })).into_response())
 }
 
@@ -242,25 +257,31 @@ pub(crate) async fn delete(
     _: Writer,
     InPath(text): InPath<String>,
 ) -> Result<Response, Refusal> {
-    let uploads = service.store.by_cid(&cid(&text)?.to_string()).await?;
-    if uploads.is_empty() {
-        return Err(Refusal::not_found("NFT not found"));
-    }
-    let mut subject = None;
-    for upload in uploads {
-        match upload.locator {
-            Some(locator) => {
-                match erase(&service, locator).await {
-                    // Another program was first.
-                    Err(refusal) if refusal.status == StatusCode::NOT_FOUND => {
-                        service.store.write(Write::Drop(upload.batch)).await?;
+    let cid = cid(&text)?.to_string();
+    let (mut subject, mut before, mut count) = (None, u64::MAX, 0);
+    loop {
+        let uploads = service.store.by_cid(&cid, before, ERASED_AT_A_TIME).await?;
+        let Some(last) = uploads.last() else { break };
+        before = last.created_ms;
+        for upload in uploads {
+            count += 1;
+            match upload.locator {
+                Some(locator) => {
+                    match erase(&service, locator).await {
+                        // Another program was first.
+                        Err(refusal) if refusal.status == StatusCode::NOT_FOUND => {
+                            service.write(Write::Drop(upload.batch)).await?;
+                        }
+                        erased => drop(erased?),
                     }
-                    erased => drop(erased?),
+                    subject = Some(locator);
                 }
-                subject = Some(locator);
+                None => service.drop_part(upload.batch).await?,
             }
-            None => service.drop_parts(&upload).await?,
         }
+    }
+    if count == 0 {
+        return Err(Refusal::not_found("NFT not found"));
     }
     let mut answer = (StatusCode::ACCEPTED, Json(json!({ "ok": true }))).into_response();
     answer.extensions_mut().insert(Subject { locator: subject, bytes: 0 });
@@ -287,9 +308,8 @@ pub(crate) async fn rename(
                 "a name has at most {TITLE_BYTES_MAX} bytes and no control characters"
             )));
         }
-        let uploads = service.store.by_cid(&cid).await?;
-        let upload = uploads.first().ok_or_else(|| Refusal::not_found("NFT not found"))?;
-        service.store.write(Write::Title { batch: upload.batch, title: name }).await?;
+        let (upload, _) = newest(&service, &cid).await?;
+        service.write(Write::Title { batch: upload.batch, title: name }).await?;
         record(&service, &cid).await
     };
     Ok(match renamed.await {

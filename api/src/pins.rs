@@ -23,7 +23,7 @@ use crate::{
     nft::{cid, iso},
     refusal::Refusal,
     service::Service,
-    store::{PinRow, PinStatus, Write},
+    store::{PinAsk, PinRow, PinStatus, Write},
     token::Grant,
 };
 
@@ -33,11 +33,12 @@ const NAME_BYTES_MAX: usize = 255;
 const ORIGINS_MAX: usize = 20;
 const LIMIT: usize = 10;
 const LIMIT_MAX: usize = 1000;
-/// Of what a pin says beside its CID: keys, values, and addresses.
+/// Of what a pin says beside its CID: keys of `meta`, each of its texts, and all that is kept of it together.
 const META_MAX: usize = 1000;
 const TEXT_BYTES_MAX: usize = 512;
-/// Pins that an owner may have.
-const PINS_MAX: u64 = 100_000;
+const PIN_BYTES_MAX: usize = 16 << 10;
+/// Of the request that says it, whose JSON may have spaces and escapes.
+const BODY_BYTES_MAX: usize = 128 << 10;
 
 /// What is to be pinned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,20 +124,20 @@ pub(crate) async fn add(
     Writer(grant): Writer,
     sent: Sent,
 ) -> Result<Response, Refusal> {
-    let pin = sent.json::<Pin>(&service, 1 << 20).await?.checked()?;
+    let pin = sent.json::<Pin>(&service, BODY_BYTES_MAX).await?.checked()?;
     let row = put(&service, &grant, pin, None).await?;
     Ok((StatusCode::ACCEPTED, Json(shown(&service, &row))).into_response())
 }
 
 async fn put(service: &Service, grant: &Grant, pin: Pin, instead: Option<Batch>) -> Result<PinRow, Refusal> {
-    if instead.is_none() && service.store.pin_count().await? >= PINS_MAX {
-        return Err(Refusal::new(StatusCode::CONFLICT, "INSUFFICIENT_FUNDS", format!("there are {PINS_MAX} pins")));
-    }
     let id = Batch::draw().map_err(|error| Refusal::own(&error))?;
     let created_ms = service.next_ms();
     let text = serde_json::to_string(&pin).map_err(|error| Refusal::own(&error))?;
+    if text.len() > PIN_BYTES_MAX {
+        return Err(Refusal::wrong(format!("a pin has at most {PIN_BYTES_MAX} bytes of JSON")));
+    }
     let row = PinRow { id, created_ms, cid: pin.cid, pin: text, status: PinStatus::Failed };
-    service.store.write(Write::Pin { row: Box::new(row), token: grant.id, instead }).await?;
+    service.write(Write::Pin { row: Box::new(row), token: grant.id, instead }).await?;
     service.store.pin(id).await?.ok_or_else(|| Refusal::not_found("no such pin"))
 }
 
@@ -165,7 +166,7 @@ pub(crate) async fn replace(
 ) -> Result<Response, Refusal> {
     let before = id(&text)?;
     service.store.pin(before).await?.ok_or_else(|| Refusal::not_found("no such pin"))?;
-    let pin = sent.json::<Pin>(&service, 1 << 20).await?.checked()?;
+    let pin = sent.json::<Pin>(&service, BODY_BYTES_MAX).await?.checked()?;
     let row = put(&service, &grant, pin, Some(before)).await?;
     Ok((StatusCode::ACCEPTED, Json(shown(&service, &row))).into_response())
 }
@@ -178,7 +179,7 @@ pub(crate) async fn remove(
 ) -> Result<Response, Refusal> {
     let id = id(&text)?;
     service.store.pin(id).await?.ok_or_else(|| Refusal::not_found("no such pin"))?;
-    service.store.write(Write::Unpin(id)).await?;
+    service.write(Write::Unpin(id)).await?;
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
@@ -196,13 +197,10 @@ pub(crate) struct Ask {
     meta: Option<String>,
 }
 
-/// Which pins a list has. Pure.
+/// Which pins a list has: what the store looks for, and what is looked at here.
 struct Filter {
-    cids: Vec<String>,
+    ask: PinAsk,
     name: Option<(String, How)>,
-    statuses: Vec<PinStatus>,
-    before: Option<u64>,
-    after: Option<u64>,
     meta: BTreeMap<String, String>,
 }
 
@@ -261,23 +259,24 @@ impl Filter {
         };
         let meta = ask.meta.as_ref().map(|text| serde_json::from_str(text)).transpose();
         Ok(Self {
-            cids,
+            ask: PinAsk {
+                cids,
+                statuses,
+                before_ms: moment(&ask.before, "before")?,
+                after_ms: moment(&ask.after, "after")?,
+            },
             name: ask.name.clone().map(|name| (name, how)),
-            statuses,
-            before: moment(&ask.before, "before")?,
-            after: moment(&ask.after, "after")?,
             meta: meta.map_err(|_| Refusal::wrong("meta is a JSON object of texts"))?.unwrap_or_default(),
         })
     }
 
+    /// Whether the store decides it alone.
+    fn is_plain(&self) -> bool {
+        self.name.is_none() && self.meta.is_empty()
+    }
+
+    /// Whether a pin has the name and the keys that are asked for. Pure.
     fn takes(&self, row: &PinRow) -> bool {
-        let is_there = self.statuses.contains(&row.status)
-            && self.before.is_none_or(|before| row.created_ms < before)
-            && self.after.is_none_or(|after| row.created_ms > after)
-            && (self.cids.is_empty() || self.cids.contains(&row.cid));
-        if !is_there || (self.name.is_none() && self.meta.is_empty()) {
-            return is_there;
-        }
         let Ok(pin) = serde_json::from_str::<Pin>(&row.pin) else { return false };
         let found = pin.name.unwrap_or_default();
         let is_named = self.name.as_ref().is_none_or(|(name, how)| match how {
@@ -300,14 +299,10 @@ pub(crate) async fn list(
     let limit = ask.limit.map_or(Some(LIMIT), |text| text.parse().ok());
     let limit = limit.filter(|limit| (1..=LIMIT_MAX).contains(limit));
     let limit = limit.ok_or_else(|| Refusal::wrong(format!("limit is a number from 1 to {LIMIT_MAX}")))?;
-    let rows = service.store.pins().await?;
-    let (mut count, mut results) = (0, Vec::new());
-    for row in rows.iter().filter(|row| filter.takes(row)) {
-        count += 1;
-        if results.len() < limit {
-            results.push(shown(&service, row));
-        }
-    }
+    let takes = |row: &PinRow| filter.takes(row);
+    let takes: Option<&(dyn Fn(&PinRow) -> bool + Sync)> = if filter.is_plain() { None } else { Some(&takes) };
+    let (rows, count) = service.store.pins(&filter.ask, limit, takes).await?;
+    let results: Vec<_> = rows.iter().map(|row| shown(&service, row)).collect();
     Ok(Json(json!({ "count": count, "results": results })).into_response())
 }
 
@@ -322,9 +317,9 @@ mod tests {
         PinRow { id: Batch([1; 16]), created_ms, cid, pin: serde_json::to_string(&pin).unwrap(), status }
     }
 
-    fn takes(query: &str, row: &PinRow) -> bool {
+    fn filter(query: &str) -> Filter {
         let ask = axum::extract::Query::try_from_uri(&format!("http://a/?{query}").parse().unwrap()).unwrap().0;
-        Filter::of(&ask).unwrap().takes(row)
+        Filter::of(&ask).unwrap()
     }
 
     #[test]
@@ -338,18 +333,14 @@ mod tests {
             ("name=Cat&match=partial", true),
             ("name=cat&match=partial", false),
             ("name=cat&match=ipartial", true),
-            ("status=failed,pinning", false),
-            ("status=pinned,queued", true),
-            ("before=1970-01-01T00:00:05Z", false),
-            ("before=1970-01-01T00:00:05.001Z", true),
-            ("after=1970-01-01T00:00:04Z", true),
-            ("after=1970-01-01T00:00:05Z", false),
             ("meta=%7B%22app%22%3A%22x%22%7D", true),
             ("meta=%7B%22app%22%3A%22y%22%7D", false),
-            ("cid=bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e", true),
         ] {
-            assert_eq!(takes(query, &cat), is_taken, "{query}");
+            assert_eq!(filter(query).takes(&cat), is_taken, "{query}");
         }
-        assert!(!takes("", &row("a", 1, PinStatus::Failed)), "without a status those that are pinned are meant");
+        assert_eq!(filter("").ask.statuses, [PinStatus::Pinned], "without a status those that are pinned are meant");
+        assert_eq!(filter("status=pinned,queued").ask.statuses, [PinStatus::Pinned]);
+        let range = filter("before=1970-01-01T00:00:05.001Z&after=1970-01-01T00:00:05Z").ask;
+        assert_eq!((range.before_ms, range.after_ms), (Some(5_001), Some(5_000)));
     }
 }

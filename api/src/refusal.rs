@@ -22,7 +22,7 @@ use twin::{
 use crate::{
     PlacingError,
     intake::IntakeError,
-    quota::OverQuota,
+    quota::NoRoom,
     store::StoreError,
     token::{Scope, TokenFault},
     wishes::WishError,
@@ -80,6 +80,11 @@ impl Refusal {
     pub(crate) fn busy() -> Self {
         let message = "as many uploads as there is room for are under way; try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ERROR_BUSY", message).after(AGAIN_SECONDS)
+    }
+
+    pub(crate) fn too_many(max: usize) -> Self {
+        let message = format!("{max} requests of this token are under way; try again when some are done");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "ERROR_RATE_LIMITED", message).after(1).closing()
     }
 
     pub(crate) fn too_slow() -> Self {
@@ -191,9 +196,13 @@ impl From<WishError> for Refusal {
     }
 }
 
-impl From<OverQuota> for Refusal {
-    fn from(error: OverQuota) -> Self {
-        Self::new(StatusCode::INSUFFICIENT_STORAGE, "ERROR_QUOTA_EXCEEDED", error.to_string()).closing()
+impl From<NoRoom> for Refusal {
+    fn from(error: NoRoom) -> Self {
+        let code = match error {
+            NoRoom::Quota { .. } => "ERROR_QUOTA_EXCEEDED",
+            NoRoom::Share { .. } | NoRoom::Spool { .. } => "ERROR_SPOOL_FULL",
+        };
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, code, error.to_string()).closing()
     }
 }
 
@@ -202,7 +211,10 @@ impl From<StoreError> for Refusal {
         match error {
             StoreError::Closed => Self::stopping(),
             StoreError::Spent => Self::spent_link(),
-            StoreError::NameTaken { .. } => Self::new(StatusCode::CONFLICT, "HTTP_ERROR", error.to_string()),
+            StoreError::NameTaken { .. } | StoreError::Gone | StoreError::Taken { .. } => {
+                Self::new(StatusCode::CONFLICT, "HTTP_ERROR", error.to_string())
+            }
+            StoreError::Share { .. } => Self::new(StatusCode::CONFLICT, "INSUFFICIENT_FUNDS", error.to_string()),
             error => Self::own(&error),
         }
     }
@@ -224,12 +236,13 @@ impl From<IntakeError> for Refusal {
             IntakeError::TooLong { .. } => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "ERROR_TOO_LARGE", error.to_string()).closing()
             }
-            IntakeError::Quota(over) => over.into(),
+            IntakeError::NoRoom(room) => room.into(),
             IntakeError::Slow { .. } => {
                 Self::new(StatusCode::REQUEST_TIMEOUT, "ERROR_TIMEOUT", error.to_string()).closing()
             }
             IntakeError::Broken => Self::wrong(error.to_string()).closing(),
             IntakeError::Stopping => Self::stopping().closing(),
+            IntakeError::Ended => Self::from(TokenFault::Unknown).closing(),
         }
     }
 }

@@ -91,8 +91,7 @@ impl Api {
         let store = Store::open(state).await?;
         let mut lock = lock_soon(state).await?;
         let parts = store.partial().await?.into_iter().map(|upload| upload.batch);
-        let resumables = store.resumables().await?.into_iter().filter(|it| it.locator.is_none()).map(|it| it.batch);
-        let going_on = parts.chain(resumables).collect();
+        let going_on = parts.chain(store.spooled().await?).collect();
         let folder = state.to_owned();
         let spool = tokio::task::spawn_blocking(move || Spool::open(&folder, &going_on)).await;
         let spool = spool.map_err(|_| StoreError::Closed)?;
@@ -179,6 +178,7 @@ fn lock(state: &Path) -> Result<File, StartError> {
 async fn run(service: Arc<Service>, listener: TcpListener, router: Router, lock: File) {
     service.tasks.spawn(door::accept(service.clone(), listener, router));
     service.tasks.spawn(service.clone().sweep_often());
+    service.tasks.spawn(service.clone().watch_tokens());
     service.stop.cancelled().await;
     service.tasks.close();
     let drain = service.config.drain();

@@ -15,20 +15,24 @@ use twin::{ApiConfig, Batch, PutOptions, Twin, UrlTemplate};
 
 use crate::{
     About, Placer,
-    quota::{Accounts, Reservation},
+    callers::Callers,
+    places::Places,
+    quota::{self, Accounts, Reservation},
     rate::Rates,
     refusal::Refusal,
     spool::Spool,
-    store::{Source, Store, StoreError, Write},
+    store::{Freed, Source, Store, StoreError, Write, share},
     token::{Grant, TokenId},
-    tus::Turns,
+    turns::Turns,
     wishes::{Defaults, SharedDefaults},
 };
 
-/// How often what broken uploads left is looked for.
 /// CARs that are received at one time: each takes a thread, and some 100 bytes of memory for each of its blocks.
 const CARS_MAX: usize = 8;
+/// How often what broken uploads left is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked whether tokens were ended by which requests are under way.
+const TOKENS_EVERY: Duration = Duration::from_secs(1);
 
 /// The running API.
 pub(crate) struct Service {
@@ -38,20 +42,23 @@ pub(crate) struct Service {
     pub(crate) placer: Placer,
     pub(crate) config: ApiConfig,
     pub(crate) store: Store,
-    pub(crate) accounts: Accounts,
+    /// Bytes that tokens have stored, and that they have in the spool.
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) spooled: Arc<Accounts>,
+    /// Requests under way.
+    pub(crate) callers: Arc<Callers>,
     rates: Mutex<Rates>,
     started: Instant,
     /// Where uploads of several requests wait.
     pub(crate) spool: Spool,
-    /// Who writes to an upload in several requests, and who stores one.
-    pub(crate) turns: Turns,
-    pub(crate) finishing: Turns,
-    /// Held by whoever puts parts of one upload together.
-    pub(crate) parts: tokio::sync::Mutex<()>,
+    /// Who works on an upload in several requests.
+    pub(crate) turns: Turns<Batch>,
+    /// Who puts the parts of a DAG together, by its CID.
+    pub(crate) parts: Turns<String>,
     /// Places for uploads that are encoded while they come.
-    pub(crate) streams: Semaphore,
+    pub(crate) streams: Arc<Places>,
     /// Places for CARs that are received.
-    pub(crate) cars: Semaphore,
+    pub(crate) cars: Arc<Places>,
     /// A place for a policy that is checked: each takes up to 512 MiB of memory.
     pub(crate) checks: Arc<Semaphore>,
     /// Everything that runs.
@@ -81,6 +88,7 @@ pub(crate) struct Parts {
 /// An upload under way. Dropped, it is one that broke.
 pub(crate) struct UnderWay {
     pub(crate) batch: Batch,
+    pub(crate) token: TokenId,
     service: Arc<Service>,
 }
 
@@ -88,9 +96,14 @@ impl Service {
     pub(crate) async fn new(parts: Parts) -> Result<Arc<Self>, StoreError> {
         let Parts { twin, url, defaults, placer, config, store, spool, stop } = parts;
         let newest_ms = AtomicU64::new(store.newest_ms().await?);
+        let counted = store.counted().await?;
+        let connections = usize::try_from(share(config.connections_max.into())).unwrap_or(usize::MAX);
         Ok(Arc::new(Self {
-            streams: Semaphore::new(config.streams_max.try_into().unwrap_or(1)),
-            cars: Semaphore::new(CARS_MAX),
+            streams: Places::new(config.streams_max.try_into().unwrap_or(1)),
+            cars: Places::new(CARS_MAX),
+            accounts: Accounts::stored(counted.iter().map(|it| (it.token, it.stored))),
+            spooled: Accounts::spooled(counted.iter().map(|it| (it.token, it.spooled))),
+            callers: Callers::new(connections),
             checks: Arc::new(Semaphore::new(1)),
             twin,
             url,
@@ -100,9 +113,7 @@ impl Service {
             store,
             spool,
             turns: Turns::default(),
-            finishing: Turns::default(),
-            parts: tokio::sync::Mutex::default(),
-            accounts: Accounts::default(),
+            parts: Turns::default(),
             rates: Mutex::default(),
             started: Instant::now(),
             tasks: TaskTracker::new(),
@@ -134,9 +145,28 @@ impl Service {
     }
 
     /// Opens the account of a token for an upload.
-    pub(crate) async fn account(&self, grant: &Grant) -> Result<Reservation, Refusal> {
-        let used = if self.accounts.knows(grant.id) { 0 } else { self.store.used(grant.id).await? };
-        Ok(self.accounts.begin(grant, used))
+    pub(crate) fn account(&self, grant: &Grant) -> Reservation {
+        self.accounts.begin(grant.id, quota::Bounds { own: grant.quota_bytes, all: None })
+    }
+
+    /// Opens what a token has in the spool, for an upload.
+    pub(crate) fn spool_account(&self, token: TokenId) -> Reservation {
+        let max = self.config.spool_bytes_max;
+        self.spooled.begin(token, quota::Bounds { own: Some(share(max)), all: Some(max) })
+    }
+
+    /// Writes something down, and gives back what counts no more by it.
+    pub(crate) async fn write(&self, write: Write) -> Result<(), StoreError> {
+        self.give_back(self.store.write(write).await?);
+        Ok(())
+    }
+
+    /// Gives back what counts no more.
+    pub(crate) fn give_back(&self, freed: Vec<Freed>) {
+        for freed in freed {
+            self.accounts.give_back(freed.token, freed.stored);
+            self.spooled.give_back(freed.token, freed.spooled);
+        }
     }
 
     /// Returns the time, in milliseconds since 1970, as nobody got it before: lists are paged by it.
@@ -164,16 +194,21 @@ impl Service {
         let batch = Batch::draw().map_err(|error| Refusal::own(&error))?;
         let created_ms = self.next_ms();
         lock(&self.under_way).insert(batch);
-        let under_way = UnderWay { batch, service: self.clone() };
-        self.store.write(Write::Begin { batch, token, created_ms, source, title }).await?;
+        let under_way = UnderWay { batch, token, service: self.clone() };
+        self.write(Write::Begin { batch, token, created_ms, source, title }).await?;
         Ok(under_way)
+    }
+
+    /// Whether an upload is neither written down as whole nor ended yet.
+    pub(crate) fn is_under_way(&self, batch: Batch) -> bool {
+        lock(&self.under_way).contains(&batch)
     }
 
     /// Ends what is left of an upload that broke. What cannot be ended now is by a later sweep.
     pub(crate) async fn clear(&self, batch: Batch) {
         let cleared = async {
             self.twin.remove_batch(batch).await.map_err(|error| error.to_string())?;
-            self.store.write(Write::Drop(batch)).await.map_err(|error| error.to_string())
+            self.write(Write::Drop(batch)).await.map_err(|error| error.to_string())
         };
         if let Err(error) = cleared.await {
             tracing::warn!(%batch, error, "what a broken upload left is not ended yet");
@@ -186,13 +221,15 @@ impl Service {
             match self.store.open_batches().await {
                 Ok(open) => {
                     for batch in open {
-                        let is_running = lock(&self.under_way).contains(&batch);
-                        if !is_running && !self.stop.is_cancelled() {
+                        if !self.is_under_way(batch) && !self.stop.is_cancelled() {
                             self.clear(batch).await;
                         }
                     }
                 }
                 Err(error) => tracing::warn!(%error, "broken uploads cannot be looked for"),
+            }
+            if let Err(refusal) = self.sweep_parts().await {
+                tracing::warn!(reason = refusal.message, "old parts of CARs cannot be looked for");
             }
             if let Err(refusal) = self.sweep_resumables().await {
                 tracing::warn!(reason = refusal.message, "uploads in several requests cannot be looked at");
@@ -204,13 +241,26 @@ impl Service {
         }
     }
 
+    /// Ends what is under way by tokens that were ended, until the twin stops.
+    pub(crate) async fn watch_tokens(self: Arc<Self>) {
+        while self.stop.run_until_cancelled(tokio::time::sleep(TOKENS_EVERY)).await.is_some() {
+            for token in self.callers.active() {
+                match self.store.token(token).await {
+                    Ok(Some((grant, _))) if grant.ended(now()).is_none() => {}
+                    Ok(_) => self.callers.end(token),
+                    Err(error) => tracing::warn!(%error, "tokens cannot be looked at"),
+                }
+            }
+        }
+    }
+
     /// Forgets rows of what was erased by other programs, or by a request that a crash cut short.
     pub(crate) async fn reconcile(&self) -> Result<(), StoreError> {
         let kept = self.store.kept().await?;
         let held = self.twin.list().await;
         let gone = kept.into_iter().filter(|it| it.locator.is_none_or(|locator| !held.contains_key(&locator)));
         for upload in gone {
-            self.store.write(Write::Drop(upload.batch)).await?;
+            self.write(Write::Drop(upload.batch)).await?;
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ struct Shown {
 /// somebody in as somebody else.
 pub(crate) async fn begin(
     State(service): State<Arc<Service>>,
-    Extension(Known(known)): Extension<Known>,
+    Extension(known): Extension<Known>,
     headers: HeaderMap,
     sent: Sent,
 ) -> Result<Response, Refusal> {
@@ -52,7 +52,7 @@ pub(crate) async fn begin(
         (None, Some(token)) => (by_token(&service, &token).await?, None),
         _ => return Err(Refusal::wrong("send either a key or a token")),
     };
-    let _ = known.set(grant.id);
+    known.set(&service, grant.id)?;
     let (created, secret) = (service::now(), Secret::draw(getrandom::fill).map_err(|error| Refusal::own(&error))?);
     let expires = grant.expires.unwrap_or(u64::MAX).min(created + SESSION_SECONDS);
     // Of two that open one link at once, one is signed in.

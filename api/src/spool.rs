@@ -53,24 +53,6 @@ impl Spool {
         File::options().read(true).write(true).open(self.folder(batch).join(name))
     }
 
-    /// Opens all files of an upload, in the order of their names. Blocks.
-    pub(crate) fn files(&self, batch: Batch) -> io::Result<Vec<File>> {
-        let mut paths = Vec::new();
-        for entry in std::fs::read_dir(self.folder(batch))? {
-            paths.push(entry?.path());
-        }
-        paths.sort_unstable();
-        paths.into_iter().map(File::open).collect()
-    }
-
-    /// Moves a file from one upload to another. Blocks.
-    pub(crate) fn move_to(&self, from: (Batch, &str), to: (Batch, &str)) -> io::Result<()> {
-        let (folder, into) = (self.folder(from.0), self.folder(to.0));
-        std::fs::rename(folder.join(from.1), into.join(to.1))?;
-        sync(&into)?;
-        sync(&folder)
-    }
-
     /// Removes a file of an upload, if it is there. Blocks.
     pub(crate) fn remove_file(&self, batch: Batch, name: &str) -> io::Result<()> {
         match std::fs::remove_file(self.folder(batch).join(name)) {
@@ -108,13 +90,9 @@ mod tests {
             spool.create(batch, "1").unwrap().write_all(b"abc").unwrap();
         }
         let spool = Spool::open(state.path(), &[on].into()).unwrap();
-        assert_eq!(spool.files(on).unwrap().len(), 1);
-        assert!(spool.files(gone).is_err());
-        spool.create(gone, "1").unwrap();
-        spool.move_to((gone, "1"), (on, "2")).unwrap();
-        assert_eq!((spool.files(on).unwrap().len(), spool.files(gone).unwrap().len()), (2, 0));
+        assert!(spool.file(on, "1").is_ok() && spool.file(gone, "1").is_err());
         spool.remove(on).unwrap();
         spool.remove(on).unwrap();
-        assert!(spool.files(on).is_err());
+        assert!(spool.file(on, "1").is_err());
     }
 }

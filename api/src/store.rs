@@ -39,6 +39,15 @@ const READERS: u32 = 4;
 /// Writes that wait for the writer; who comes later waits to be let in.
 const WAITING_MAX: usize = 1024;
 
+/// Pins, and for each token uploads in several requests that are not stored.
+pub(crate) const PINS_MAX: u64 = 100_000;
+pub(crate) const RESUMABLES_MAX: u64 = 10_000;
+
+/// What one token, or one address, may have of what all share: half of it, so that others always find room.
+pub(crate) fn share(max: u64) -> u64 {
+    max.div_ceil(2)
+}
+
 /// Why the store cannot be read or written; the twin's machine is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -77,6 +86,23 @@ pub enum StoreError {
     /// A one-time link was opened before, or too late.
     #[error("the link signed somebody in already, or is older than ten minutes; `evernear twin console` makes another")]
     Spent,
+    /// Somebody ended it meanwhile.
+    #[error("it was erased or given up meanwhile")]
+    Gone,
+    /// A part of a resumable upload belongs to another one already, or is gone.
+    #[error("the upload {batch} is a part of another one already, or was given up")]
+    Taken {
+        /// The part.
+        batch: Batch,
+    },
+    /// The token has as many as it may have.
+    #[error("a token may have {max} {what}; remove some")]
+    Share {
+        /// How many.
+        max: u64,
+        /// Of what.
+        what: &'static str,
+    },
     /// The writer ended.
     #[error("the twin is stopping")]
     Closed,
@@ -130,26 +156,30 @@ pub(crate) enum Write {
         batch: Batch,
         title: String,
     },
-    /// It was stored: from now on it is acknowledged.
+    /// It was stored: from now on it is acknowledged, and what it was made of is no more.
     Keep {
         batch: Batch,
         locator: Locator,
         bytes: u64,
         dag: Option<(String, u64)>,
+        made_of: MadeOf,
     },
-    /// An upload in several requests begins.
-    Resumable(Box<Resumable>),
+    /// An upload in several requests begins. Whole ones that it is made of are its parts from now on.
+    Resumable {
+        row: Box<Resumable>,
+        parts: Vec<Batch>,
+    },
     /// So much of it is durable.
     Offset {
         batch: Batch,
         offset: u64,
     },
-    /// It was stored.
-    Finished {
+    /// It is whole and cannot be stored now.
+    Failed {
         batch: Batch,
-        locator: Locator,
+        fault: Fault,
     },
-    /// It is given up, or a part of another now.
+    /// It is given up, with its parts.
     DropResumable(Batch),
     /// There is a pin, perhaps instead of another.
     Pin {
@@ -162,6 +192,27 @@ pub(crate) enum Write {
     /// Nothing of it is left.
     Drop(Batch),
     Audit(Line),
+}
+
+/// What an upload was made of beside its own request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum MadeOf {
+    /// Nothing.
+    Request,
+    /// Parts of CARs that came before.
+    Cars(Vec<Batch>),
+    /// An upload in several requests, and its parts.
+    Resumable(Batch),
+}
+
+/// Bytes that a write made count no more for a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Freed {
+    pub(crate) token: TokenId,
+    /// Of its quota.
+    pub(crate) stored: u64,
+    /// Of the spool.
+    pub(crate) spooled: u64,
 }
 
 /// A line of the audit log.
@@ -258,11 +309,38 @@ pub(crate) struct Resumable {
     pub(crate) wishes: Vec<(String, String)>,
     /// The object that it became.
     pub(crate) locator: Option<Locator>,
+    /// The upload that it is a part of.
+    pub(crate) final_of: Option<Batch>,
+    /// What kept it from being stored, as often as it was tried.
+    pub(crate) tries: u32,
+    pub(crate) fault: Option<Fault>,
+}
+
+/// Why a whole upload is not stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) reason: String,
+    /// When it is tried again, seconds since 1970.
+    pub(crate) due: u64,
+    /// Whether its owner is at fault.
+    pub(crate) refused: bool,
 }
 
 impl Resumable {
     pub(crate) fn is_whole(&self) -> bool {
         self.offset == self.length
+    }
+
+    /// Whether it is one of the parts of another, or waits to be.
+    pub(crate) fn is_part(&self) -> bool {
+        self.concat.as_deref() == Some("partial")
+    }
+
+    /// Whether nobody can go on with it. What came whole is kept until it is stored, unless that is refused; a part
+    /// goes with the upload that it belongs to.
+    pub(crate) fn has_expired(&self, now: u64) -> bool {
+        let waits = self.is_whole() && !self.is_part() && !self.fault.as_ref().is_some_and(|fault| fault.refused);
+        self.expires <= now && self.final_of.is_none() && (self.locator.is_some() || !waits)
     }
 }
 
@@ -276,6 +354,17 @@ pub(crate) struct PinRow {
     /// As it came, in JSON.
     pub(crate) pin: String,
     pub(crate) status: PinStatus,
+}
+
+/// Which pins a list is asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PinAsk {
+    /// Empty: all.
+    pub(crate) cids: Vec<String>,
+    pub(crate) statuses: Vec<PinStatus>,
+    /// Times in milliseconds, both exclusive.
+    pub(crate) before_ms: Option<u64>,
+    pub(crate) after_ms: Option<u64>,
 }
 
 /// Whether what is pinned is here.
@@ -304,7 +393,7 @@ impl PinStatus {
 }
 
 /// A write and whom to tell.
-type Job = (Write, oneshot::Sender<Result<(), StoreError>>);
+type Job = (Write, oneshot::Sender<Result<Vec<Freed>, StoreError>>);
 
 /// The open store.
 pub struct Store {
@@ -346,8 +435,8 @@ impl Store {
         Ok(Self { jobs, readers, task })
     }
 
-    /// Makes a change durable.
-    pub(crate) async fn write(&self, write: Write) -> Result<(), StoreError> {
+    /// Makes a change durable. Returns what counts no more by it.
+    pub(crate) async fn write(&self, write: Write) -> Result<Vec<Freed>, StoreError> {
         let (tell, told) = oneshot::channel();
         self.jobs.send((write, tell)).await.map_err(|_| StoreError::Closed)?;
         told.await.map_err(|_| StoreError::Closed)?
@@ -358,7 +447,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn add(&self, grant: Grant, hash: TokenHash) -> Result<(), StoreError> {
-        self.write(Write::Token(grant, hash)).await
+        self.write(Write::Token(grant, hash)).await.map(drop)
     }
 
     /// Ends a token from `now` on, seconds since 1970. What it stored stays.
@@ -366,7 +455,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn revoke(&self, token: TokenId, now: u64) -> Result<(), StoreError> {
-        self.write(Write::Revoke(token, now)).await
+        self.write(Write::Revoke(token, now)).await.map(drop)
     }
 
     /// Closes the file, after all that waits to be written.
@@ -463,14 +552,20 @@ mod tests {
         }
         assert_eq!(store.open_batches().await.unwrap(), [a, b]);
         store
-            .write(Write::Keep { batch: a, locator: Locator([9; 32]), bytes: 5, dag: Some(("bafy".into(), 9)) })
+            .write(Write::Keep {
+                batch: a,
+                locator: Locator([9; 32]),
+                bytes: 5,
+                dag: Some(("bafy".into(), 9)),
+                made_of: MadeOf::Request,
+            })
             .await
             .unwrap();
         assert_eq!(store.open_batches().await.unwrap(), [b]);
         assert_eq!((store.used(one.id).await.unwrap(), store.newest_ms().await.unwrap()), (5, 11));
         let kept = store.upload(&Locator([9; 32])).await.unwrap().unwrap();
         assert_eq!((kept.batch, kept.bytes, kept.created_ms), (a, 5, 10));
-        assert_eq!(store.by_cid("bafy").await.unwrap(), [kept]);
+        assert_eq!(store.by_cid("bafy", u64::MAX, 9).await.unwrap(), [kept]);
         store.write(Write::Drop(a)).await.unwrap();
         assert_eq!((store.used(one.id).await.unwrap(), store.upload(&Locator([9; 32])).await.unwrap()), (0, None));
         store.close().await;
@@ -516,6 +611,201 @@ mod tests {
             assert!(error.contains("audit log"), "{error}");
         }
         other.close().await;
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_list_of_pins_takes_what_is_asked_for_and_a_token_has_its_share_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).await.unwrap();
+        let ((one, hash), (other, hash_2)) = (grant(1, "ci"), grant(2, "laptop"));
+        store.add(one.clone(), hash).await.unwrap();
+        store.add(other.clone(), hash_2).await.unwrap();
+        let pin = |at: u8, cid: &str, token| Write::Pin {
+            row: Box::new(PinRow {
+                id: Batch([at; 16]),
+                created_ms: at.into(),
+                cid: cid.to_owned(),
+                pin: at.to_string(),
+                status: PinStatus::Failed,
+            }),
+            token,
+            instead: None,
+        };
+        for (at, cid) in [(1, "a"), (2, "b"), (3, "a"), (4, "c")] {
+            store.write(pin(at, cid, one.id)).await.unwrap();
+        }
+        let a = Batch([9; 16]);
+        store.write(begin(a, one.id, 9)).await.unwrap();
+        store.write(Write::Partial { batch: a, bytes: 1, cid: "c".into() }).await.unwrap();
+        let all = PinAsk { statuses: vec![PinStatus::Failed, PinStatus::Pinning], ..PinAsk::default() };
+        for (ask, limit, expected, count) in [
+            (all.clone(), 10, vec![4, 3, 2, 1], 4),
+            (all.clone(), 2, vec![4, 3], 4),
+            (PinAsk { before_ms: Some(3), ..all.clone() }, 10, vec![2, 1], 2),
+            (PinAsk { after_ms: Some(3), ..all.clone() }, 10, vec![4], 1),
+            (PinAsk { cids: vec!["a".into(), "b".into()], ..all.clone() }, 2, vec![3, 2], 3),
+            (PinAsk { statuses: vec![PinStatus::Pinning], ..all.clone() }, 10, vec![4], 1),
+            (PinAsk { statuses: vec![PinStatus::Pinned], ..all.clone() }, 10, vec![], 0),
+        ] {
+            let (rows, found) = store.pins(&ask, limit, None).await.unwrap();
+            let ids: Vec<u64> = rows.iter().map(|row| row.created_ms).collect();
+            assert_eq!((ids, found), (expected, count), "{ask:?}");
+        }
+        let odd = |row: &PinRow| row.created_ms % 2 == 1;
+        let (rows, count) = store.pins(&all, 1, Some(&odd)).await.unwrap();
+        assert_eq!((rows[0].created_ms, rows.len(), count), (3, 1, 2));
+        let file = format!("sqlite://{}", folder.path().join(STORE_FILE).display());
+        let file = SqlitePool::connect(&file).await.unwrap();
+        let many = "WITH RECURSIVE n(at) AS (SELECT 100 UNION ALL SELECT at + 1 FROM n WHERE at < 50095)
+            INSERT INTO pins SELECT randomblob(16), $1, at, 'x', '' FROM n";
+        sqlx::query(many).bind(&one.id.0[..]).execute(&file).await.unwrap();
+        file.close().await;
+        let full = store.write(pin(5, "a", one.id)).await;
+        assert!(matches!(full, Err(StoreError::Share { max: 50_000, .. })), "{full:?}");
+        let instead = Write::Pin {
+            row: Box::new(PinRow {
+                id: Batch([6; 16]),
+                created_ms: 6,
+                cid: "a".into(),
+                pin: String::new(),
+                status: PinStatus::Failed,
+            }),
+            token: one.id,
+            instead: Some(Batch([1; 16])),
+        };
+        store.write(instead).await.unwrap();
+        store.write(pin(7, "a", other.id)).await.unwrap();
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_is_what_the_rows_counted_and_is_so_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).await.unwrap();
+        let (one, hash) = grant(1, "ci");
+        store.add(one.clone(), hash).await.unwrap();
+        let resumable = |at: u8, length: u64, concat: Option<&str>| Resumable {
+            batch: Batch([at; 16]),
+            token: one.id,
+            created: at.into(),
+            expires: 100,
+            length,
+            offset: length,
+            metadata: None,
+            concat: concat.map(str::to_owned),
+            wishes: Vec::new(),
+            locator: None,
+            final_of: None,
+            tries: 0,
+            fault: None,
+        };
+        let begin_resumable = |row: Resumable, parts: &[u8]| Write::Resumable {
+            row: Box::new(row),
+            parts: parts.iter().map(|at| Batch([*at; 16])).collect(),
+        };
+        for (at, length) in [(1, 10), (2, 20), (3, 40)] {
+            store.write(begin_resumable(resumable(at, length, Some("partial")), &[])).await.unwrap();
+        }
+        store.write(begin_resumable(resumable(4, 30, Some("final;/tus/1 /tus/2")), &[1, 2])).await.unwrap();
+        let taken = store.write(begin_resumable(resumable(5, 60, Some("final;/tus/2 /tus/3")), &[3, 2])).await;
+        assert!(matches!(taken, Err(StoreError::Taken { batch: Batch([2, ..]) })), "{taken:?}");
+        assert_eq!(store.resumable(Batch([5; 16])).await.unwrap(), None);
+        assert_eq!(store.resumable(Batch([3; 16])).await.unwrap().unwrap().final_of, None, "nothing of it was done");
+        assert_eq!(store.used(one.id).await.unwrap(), 70);
+        let freed = |stored, spooled| Freed { token: one.id, stored, spooled };
+        assert_eq!(store.counted().await.unwrap(), [freed(70, 70)]);
+        store.write(begin(Batch([9; 16]), one.id, 9)).await.unwrap();
+        let keep = || Write::Keep {
+            batch: Batch([9; 16]),
+            locator: Locator([9; 32]),
+            bytes: 30,
+            dag: None,
+            made_of: MadeOf::Resumable(Batch([4; 16])),
+        };
+        let mut given_back = store.write(keep()).await.unwrap();
+        given_back.sort_by_key(|it| it.stored);
+        assert_eq!(given_back, [freed(0, 0), freed(10, 10), freed(20, 20)]);
+        assert!(matches!(store.write(keep()).await, Err(StoreError::Gone)));
+        assert_eq!(store.counted().await.unwrap(), [freed(70, 40)]);
+        assert_eq!(store.write(Write::DropResumable(Batch([4; 16]))).await.unwrap(), [freed(0, 0)]);
+        assert_eq!(store.write(Write::DropResumable(Batch([3; 16]))).await.unwrap(), [freed(40, 40)]);
+        assert_eq!(store.write(Write::DropResumable(Batch([3; 16]))).await.unwrap(), []);
+        assert_eq!(store.write(Write::Drop(Batch([9; 16]))).await.unwrap(), [freed(30, 0)]);
+        assert_eq!(store.write(Write::Drop(Batch([9; 16]))).await.unwrap(), []);
+        assert!(store.counted().await.unwrap().is_empty());
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_whole_outlives_its_time_until_it_is_stored_or_refused() {
+        let (folder, now) = (tempfile::tempdir().unwrap(), 200);
+        let store = Store::open(folder.path()).await.unwrap();
+        let (one, hash) = grant(1, "ci");
+        store.add(one.clone(), hash).await.unwrap();
+        let row = |at: u8, offset: u64, concat: Option<&str>| Resumable {
+            batch: Batch([at; 16]),
+            token: one.id,
+            created: 1,
+            expires: if at == 6 { 201 } else { 200 },
+            length: 10,
+            offset,
+            metadata: None,
+            concat: concat.map(str::to_owned),
+            wishes: vec![("x-evernear-tags".into(), "a".into())],
+            locator: None,
+            final_of: None,
+            tries: 0,
+            fault: None,
+        };
+        let rows = [
+            (row(1, 10, None), vec![]),
+            (row(2, 9, None), vec![]),
+            (row(3, 10, Some("partial")), vec![]),
+            (row(4, 10, Some("partial")), vec![]),
+            (row(5, 10, Some("final;/tus/4")), vec![Batch([4; 16])]),
+            (row(6, 9, None), vec![]),
+            (row(7, 10, None), vec![]),
+        ];
+        for (row, parts) in rows {
+            store.write(Write::Resumable { row: Box::new(row), parts }).await.unwrap();
+        }
+        let refused = Fault { reason: "it is too late".into(), due: 150, refused: true };
+        store.write(Write::Failed { batch: Batch([7; 16]), fault: refused.clone() }).await.unwrap();
+        let away = Fault { reason: "nodes are away".into(), due: 300, refused: false };
+        store.write(Write::Failed { batch: Batch([1; 16]), fault: away.clone() }).await.unwrap();
+        let ids =
+            |rows: Vec<Resumable>| rows.iter().map(|row| row.batch.0[0]).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(ids(store.expired(now).await.unwrap()), [2, 3, 7].into());
+        assert_eq!(ids(store.due(now).await.unwrap()), [5, 7].into());
+        assert_eq!(ids(store.due(300).await.unwrap()), [1, 5, 7].into());
+        for at in 1..=7 {
+            let row = store.resumable(Batch([at; 16])).await.unwrap().unwrap();
+            assert_eq!(row.has_expired(now), [2, 3, 7].contains(&at), "{row:?}");
+        }
+        let first = store.resumable(Batch([1; 16])).await.unwrap().unwrap();
+        assert_eq!((first.tries, first.fault), (1, Some(away)));
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn parts_of_a_dag_are_old_when_the_newest_of_them_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).await.unwrap();
+        let (one, hash) = grant(1, "ci");
+        store.add(one.clone(), hash).await.unwrap();
+        for (at, cid) in [(10, "a"), (20, "a"), (12, "b"), (11, "c")] {
+            let batch = Batch([at; 16]);
+            store.write(begin(batch, one.id, at.into())).await.unwrap();
+            if cid != "c" {
+                store.write(Write::Partial { batch, bytes: 5, cid: cid.into() }).await.unwrap();
+            }
+        }
+        assert_eq!(store.parts_before(15).await.unwrap(), [Batch([12; 16])]);
+        assert_eq!(store.parts_before(21).await.unwrap(), [10, 12, 20].map(|at| Batch([at; 16])));
+        assert_eq!(store.parts("a").await.unwrap().len(), 2);
+        let (shown, count) = store.uploads(None, 10).await.unwrap();
+        assert_eq!((shown.iter().map(|it| it.created_ms).collect::<Vec<_>>(), count), (vec![12, 10], 2));
         store.close().await;
     }
 

@@ -65,23 +65,6 @@ pub struct Grant {
     pub rate: u32,
 }
 
-#[cfg(test)]
-impl Grant {
-    /// Returns what a token that stores has, with so many bytes.
-    pub(crate) fn sample(quota_bytes: u64) -> Self {
-        Self {
-            id: TokenId([1; 8]),
-            name: "a".into(),
-            scope: Scope::Write,
-            created: 0,
-            expires: None,
-            revoked: None,
-            quota_bytes: Some(quota_bytes),
-            rate: RATE_DEFAULT,
-        }
-    }
-}
-
 /// A text that is no token; its sender's fault. It does not say what was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a token is `{PREFIX}` and 54 characters of A-Z, a-z, 0-9, - and _")]

@@ -3,13 +3,16 @@
 //!
 //! Chunks are spooled on the twin's disk: the twin's own journal goes on from a source that it can read again from the
 //! start, which a chunk on a connection is not. An offset that was told is durable, bytes and row. When all came, the
-//! file is stored as any other; a twin that is killed before that does it at its next start.
+//! file is stored as any other; a twin that is killed before that does it at its next start. While it cannot be stored
+//! it is tried again, after pauses that grow, and its owner is told why.
+//!
+//! An upload takes its bytes of its token's quota, and of the spool, when it is created. One that is made of parts
+//! takes none: its parts have them, and are its own from then on.
 
 mod metadata;
 mod request;
 
 use std::{
-    collections::BTreeSet,
     fs::File,
     io::{self, Read},
     os::unix::fs::FileExt,
@@ -43,13 +46,20 @@ use crate::{
     cids::Passing,
     files::{InPath, Sent},
     intake::Body,
+    quota::{self, Reservation},
     refusal::Refusal,
     service::{self, Service},
-    store::{Resumable, Source, Write},
+    store::{Fault, MadeOf, Resumable, Source, Write},
     token::Grant,
+    turns::Turn,
     wishes::{KEEP_UNTIL, is_wish, media_type, wishes},
 };
 
+/// Pauses before what could not be stored is tried again: the first, and how often it doubles.
+const PAUSE_SECONDS: u64 = 60;
+const PAUSE_DOUBLINGS: u32 = 6;
+/// Longest reason that is kept.
+const REASON_CHARACTERS_MAX: usize = 500;
 /// How long an upload may take from its creation.
 const EXPIRY_SECONDS: u64 = 7 * 86_400;
 /// What was received is made durable, and told, at least so often.
@@ -63,6 +73,8 @@ const PARTS_MAX: usize = 1000;
 /// Tus has its own status for this.
 const CHECKSUM_MISMATCH: u16 = 460;
 
+/// The field that tells why a whole upload is not stored.
+const FAULT: &str = "x-evernear-fault";
 /// The bytes of an upload.
 const DATA: &str = "data";
 /// A chunk whose checksum is not looked at yet.
@@ -110,10 +122,6 @@ pub(crate) async fn create(
                 return Err(refused(StatusCode::BAD_REQUEST, "a final upload has no Upload-Length"));
             }
             let parts = service.complete_parts(&grant, parts).await?;
-            if parts.iter().map(|part| part.batch).collect::<BTreeSet<_>>().len() < parts.len() {
-                // What is stored counts for the token as what came.
-                return Err(refused(StatusCode::BAD_REQUEST, "a final upload names each of its parts once"));
-            }
             (parts.iter().map(|part| part.length).sum(), parts)
         }
         _ => {
@@ -124,8 +132,10 @@ pub(crate) async fn create(
     if length > service.config.upload_bytes_max.unwrap_or(u64::MAX) {
         return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "an upload may not be so long here"));
     }
+    let (mut account, mut spooled) = (service.account(&grant), service.spool_account(grant.id));
     if parts.is_empty() {
-        service.account(&grant).await?.check(length)?;
+        account.reach(length)?;
+        spooled.reach(length)?;
     }
     let batch = Batch::draw().map_err(|error| Refusal::own(&error))?;
     let upload = Resumable {
@@ -139,11 +149,24 @@ pub(crate) async fn create(
         concat: concat.text(),
         wishes: kept_wishes,
         locator: None,
+        final_of: None,
+        tries: 0,
+        fault: None,
     };
+    let turn = service.turn(batch).await?;
     let spool = service.spool.clone();
     let made = spawn_blocking(move || spool.create(batch, DATA).map(drop)).await.map_err(|_| Refusal::stopping())?;
     made.map_err(spool_fault)?;
-    service.store.write(Write::Resumable(Box::new(upload.clone()))).await?;
+    let parts: Vec<Batch> = parts.iter().map(|part| part.batch).collect();
+    let begun = service.write(Write::Resumable { row: Box::new(upload.clone()), parts: parts.clone() }).await;
+    if let Err(error) = begun {
+        service.unspool(batch).await;
+        return Err(error.into());
+    }
+    if parts.is_empty() {
+        account.keep(length);
+        spooled.keep(length);
+    }
     let mut fields = vec![
         ("location", format!("/tus/{batch}")),
         ("upload-expires", http_date(upload.expires)),
@@ -152,7 +175,7 @@ pub(crate) async fn create(
     let mut subject = Subject { locator: None, bytes: 0 };
     let has_body = sent.headers.get(CONTENT_TYPE).is_some_and(|it| it == request::CHUNK_TYPE);
     if has_body && parts.is_empty() {
-        let (offset, _) = service.append(&grant, upload.clone(), &sent.headers, sent.body).await?;
+        let (offset, _) = service.append(upload.clone(), &sent.headers, sent.body).await?;
         fields[2].1 = offset.to_string();
         subject.bytes = offset;
     }
@@ -163,12 +186,13 @@ pub(crate) async fn create(
         subject = service.finish(&upload).await?;
         fields.extend(stored_fields(&service, subject).await?);
     }
+    drop(turn);
     let mut answer = answer(StatusCode::CREATED, fields);
     answer.extensions_mut().insert(subject);
     Ok(answer)
 }
 
-/// `HEAD /tus/{id}`, and `GET`, which also tells what became of it.
+/// `HEAD /tus/{id}`, and `GET`: how far it is, what became of it, or why nothing did yet.
 pub(crate) async fn head(
     State(service): State<Arc<Service>>,
     Writer(grant): Writer,
@@ -177,11 +201,15 @@ pub(crate) async fn head(
 ) -> Result<Response, Refusal> {
     Request::read(&headers)?;
     let upload = service.own_upload(&grant, &id).await?;
-    let mut fields = vec![
-        ("upload-offset", upload.offset.to_string()),
-        ("upload-length", upload.length.to_string()),
-        ("upload-expires", http_date(upload.expires)),
-    ];
+    let mut fields = vec![("upload-offset", upload.offset.to_string()), ("upload-length", upload.length.to_string())];
+    if !upload.is_whole() || upload.is_part() {
+        fields.push(("upload-expires", http_date(upload.expires)));
+    }
+    if let Some(Fault { reason, due, .. }) = &upload.fault {
+        let shown = reason.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' });
+        fields.push((FAULT, shown.collect()));
+        fields.push(("retry-after", due.saturating_sub(service::now()).max(1).to_string()));
+    }
     fields.extend(upload.metadata.clone().map(|text| ("upload-metadata", text)));
     fields.extend(upload.concat.clone().map(|text| ("upload-concat", text)));
     fields.extend(stored_fields(&service, Subject { locator: upload.locator, bytes: 0 }).await?);
@@ -195,7 +223,14 @@ pub(crate) async fn file(
     InPath(id): InPath<String>,
 ) -> Result<Response, Refusal> {
     let upload = service.own_upload(&grant, &id).await?;
-    let unfinished = || Refusal::not_found("the upload is not whole yet");
+    let unfinished = || match &upload.fault {
+        Some(Fault { reason, due, .. }) => {
+            let message = format!("it is whole and not stored yet: {reason}");
+            let wait = due.saturating_sub(service::now()).max(1);
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "ERROR_UNAVAILABLE", message).after(wait)
+        }
+        None => Refusal::not_found("the upload is not whole yet"),
+    };
     let locator = upload.locator.ok_or_else(unfinished)?;
     let listed = service.twin.upload(locator).await?.ok_or_else(|| Refusal::not_found("NFT not found"))?;
     let value = crate::files::File::of(listed, &service.url);
@@ -226,7 +261,7 @@ pub(crate) async fn patch(
         let message = format!("the upload is at {}, not at {offset}", upload.offset);
         return Err(refused(StatusCode::CONFLICT, &message).closing());
     }
-    let (offset, is_whole) = service.append(&grant, upload.clone(), &sent.headers, sent.body).await?;
+    let (offset, is_whole) = service.append(upload.clone(), &sent.headers, sent.body).await?;
     let mut subject = Subject { locator: None, bytes: offset - upload.offset };
     let mut fields = vec![("upload-offset", offset.to_string()), ("upload-expires", http_date(upload.expires))];
     if is_whole && upload.concat.is_none() {
@@ -249,9 +284,13 @@ pub(crate) async fn terminate(
     Request::read(&headers)?;
     let upload = service.own_upload(&grant, &id).await?;
     let _turn = service.turn(upload.batch).await?;
-    // Whoever had the turn before may have given it up: its bytes are given back once.
+    // Whoever had the turn before may have given it up.
     let upload = service.own_upload(&grant, &id).await?;
-    service.give_up(&upload).await?;
+    if let Some(final_of) = upload.final_of {
+        let message = format!("it is a part of /tus/{final_of} now; give that one up");
+        return Err(refused(StatusCode::CONFLICT, &message));
+    }
+    service.give_up(upload.batch).await?;
     Ok(answer(StatusCode::NO_CONTENT, Vec::new()))
 }
 
@@ -308,7 +347,7 @@ impl Service {
         let bytes = data_encoding::HEXLOWER.decode(id.as_bytes()).map_err(|_| none())?;
         let batch = Batch(bytes.try_into().map_err(|_| none())?);
         let upload = self.store.resumable(batch).await?.filter(|upload| upload.token == grant.id).ok_or_else(none)?;
-        if upload.locator.is_none() && upload.expires <= service::now() {
+        if upload.locator.is_none() && upload.has_expired(service::now()) {
             return Err(refused(StatusCode::GONE, "the upload has expired; begin it anew"));
         }
         Ok(upload)
@@ -323,7 +362,7 @@ impl Service {
         let mut parts = Vec::new();
         for id in ids {
             let part = self.own_upload(grant, id).await?;
-            if part.concat.as_deref() != Some("partial") || !part.is_whole() {
+            if !part.is_part() || !part.is_whole() {
                 return Err(refused(StatusCode::BAD_REQUEST, &format!("{id} is no partial upload that is whole")));
             }
             parts.push(part);
@@ -331,26 +370,16 @@ impl Service {
         Ok(parts)
     }
 
-    /// Waits for the turn to write to an upload.
-    async fn turn(&self, batch: Batch) -> Result<Turn<'_>, Refusal> {
-        let deadline = tokio::time::Instant::now() + TURN_WAIT;
-        loop {
-            if let Some(turn) = self.turns.take(batch) {
-                return Ok(turn);
-            }
-            if tokio::time::Instant::now() > deadline {
-                let message = "another request writes to this upload";
-                return Err(refused(StatusCode::LOCKED, message).after(1).closing());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    /// Waits for the turn to work on an upload.
+    async fn turn(&self, batch: Batch) -> Result<Turn<'_, Batch>, Refusal> {
+        let locked = || refused(StatusCode::LOCKED, "another request works on this upload").after(1).closing();
+        self.turns.wait(&batch, TURN_WAIT).await.ok_or_else(locked)
     }
 
     /// Appends a chunk. Returns the new offset, and whether all came. What came of a chunk that breaks off stays,
     /// unless it has a checksum.
     async fn append(
         self: &Arc<Self>,
-        grant: &Grant,
         upload: Resumable,
         headers: &HeaderMap,
         body: HttpBody,
@@ -361,8 +390,9 @@ impl Service {
         if announced.is_some_and(|announced: u64| announced > room) {
             return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "the chunk is longer than what is missing").closing());
         }
-        let reservation = self.account(grant).await?;
-        let body = Body::begin(body, announced, self.bounds().at_most(room), reservation)?;
+        let bounds = self.bounds(upload.token).at_most(room);
+        // Its bytes count since it was created.
+        let body = Body::begin(body, announced, bounds, Reservation::nothing(upload.token))?;
         let service = self.clone();
         // A task of its own: whoever hangs up leaves what came, written down.
         let task = async move { service.append_body(upload, body, checksum).await };
@@ -442,40 +472,40 @@ impl Service {
             }
             at += from;
             self.store.write(Write::Offset { batch, offset: at }).await?;
-            let bytes = body.taken();
-            body.reservation.keep(bytes);
             return Ok((at, at == upload.length));
         }
-        let bytes = body.taken();
-        body.reservation.keep(bytes);
         match broke {
             Some(error) => Err(error.into()),
             None => Ok((at, at == upload.length)),
         }
     }
 
-    /// Stores an upload that is whole. Returns what became of it.
-    pub(crate) async fn finish(self: &Arc<Self>, upload: &Resumable) -> Result<Subject, Refusal> {
-        let (service, upload) = (self.clone(), upload.clone());
-        let task = async move { Box::pin(service.finish_here(upload)).await };
-        self.tasks.spawn(task).await.map_err(|_| Refusal::stopping())?
+    /// Stores an upload that is whole, in its turn. Returns what became of it. What keeps it from being stored is
+    /// written down, and when it is tried again.
+    async fn finish(self: &Arc<Self>, upload: &Resumable) -> Result<Subject, Refusal> {
+        // Times are kept as they were meant when the upload was created.
+        let meant = Metadata::of(upload.metadata.as_deref());
+        let meant = meant.and_then(|metadata| options(self, &upload.wishes, &metadata, service::now()));
+        // What network and policy say may be another thing tomorrow.
+        let (finished, refused) = match meant {
+            Ok(options) => (Box::pin(self.finish_now(upload, options)).await, false),
+            Err(refusal) => (Err(refusal), true),
+        };
+        if let Err(refusal) = &finished {
+            let reason: String = refusal.message.chars().take(REASON_CHARACTERS_MAX).collect();
+            tracing::warn!(batch = %upload.batch, reason, "an upload that is whole is not stored yet");
+            let fault = Fault { reason, due: service::now() + pause(upload.tries), refused };
+            self.write(Write::Failed { batch: upload.batch, fault }).await?;
+        }
+        finished
     }
 
-    async fn finish_here(self: &Arc<Self>, upload: Resumable) -> Result<Subject, Refusal> {
-        // One at a time for each upload: the sweep may want the same.
-        let Some(_finishing) = self.finishing.take(upload.batch) else { return Err(Refusal::busy()) };
-        let now = service::now();
-        let metadata = Metadata::of(upload.metadata.as_deref())?;
-        let options = options(self, &upload.wishes, &metadata, now)?;
+    async fn finish_now(self: &Arc<Self>, upload: &Resumable, options: twin::PutOptions) -> Result<Subject, Refusal> {
         let options = self.placed(options, upload.length).await?;
         let parts: Vec<Batch> = match &upload.concat {
             Some(text) => Concat::of(text)?.batches()?,
             None => vec![upload.batch],
         };
-        // Of two final uploads of the same parts one is stored.
-        let others = parts.iter().filter(|part| **part != upload.batch);
-        let claimed: Option<Vec<_>> = others.map(|part| self.finishing.take(*part)).collect();
-        let _claimed = claimed.ok_or_else(Refusal::busy)?;
         let (spool, batches, length) = (self.spool.clone(), parts.clone(), upload.length);
         let opened = spawn_blocking(move || {
             batches.iter().map(|batch| spool.file(*batch, DATA)).collect::<io::Result<Vec<File>>>()
@@ -487,76 +517,63 @@ impl Service {
             files.into_iter().fold(Box::new(io::empty()), |before, file| Box::new(before.chain(file)));
         let incoming = Incoming { stream: Box::new(passing.tap(all.take(length))), length: Some(length) };
         let quiet: Arc<dyn Progress> = Arc::new(());
+        let is_small = length <= crate::upload::SMALL_BYTES as u64;
         let stored = {
-            let _place = if length > crate::upload::SMALL_BYTES as u64 { Some(self.place().await?) } else { None };
-            self.twin.put_incoming(under_way.batch, incoming, &options, &quiet).await
+            let place = if is_small { Ok(None) } else { self.place(upload.token).await.map(Some) };
+            match place {
+                Ok(_place) => {
+                    let put = self.twin.put_incoming(under_way.batch, incoming, &options, &quiet).await;
+                    put.map(|stored| (stored, passing.root().into())).map_err(Refusal::from)
+                }
+                Err(refusal) => Err(refusal),
+            }
         };
-        let stored = stored.map(|stored| (stored, passing.root().into())).map_err(Refusal::from);
-        // The bytes count for the token since they came.
-        let kept = self.end(under_way, stored, crate::quota::Reservation::nothing()).await?;
-        let subject = Subject::of(&kept);
-        if let Some(locator) = subject.locator {
-            self.store.write(Write::Finished { batch: upload.batch, locator }).await?;
+        // The bytes count for the token since the upload was created, and are given back as those of its parts.
+        let unbound = self.accounts.begin(upload.token, quota::Bounds::default());
+        let kept = self.end(under_way, stored, MadeOf::Resumable(upload.batch), unbound).await?;
+        for part in parts.into_iter().chain([upload.batch]) {
+            self.unspool(part).await;
         }
-        for part in parts {
-            if part != upload.batch {
-                self.store.write(Write::DropResumable(part)).await?;
-                self.unspool(part).await;
-            }
-        }
-        self.unspool(upload.batch).await;
-        Ok(subject)
+        Ok(Subject::of(&kept))
     }
 
-    /// Forgets an upload and what came of it.
-    pub(crate) async fn give_up(&self, upload: &Resumable) -> Result<(), Refusal> {
-        self.store.write(Write::DropResumable(upload.batch)).await?;
-        if upload.locator.is_none() && upload.concat.as_deref().is_none_or(|it| it == "partial") {
-            self.accounts.give_back(upload.token, upload.offset);
+    /// Forgets an upload, its parts, and what came of them.
+    async fn give_up(&self, batch: Batch) -> Result<(), Refusal> {
+        let parts = self.store.parts_of(batch).await?;
+        self.write(Write::DropResumable(batch)).await?;
+        for part in parts.into_iter().chain([batch]) {
+            self.unspool(part).await;
         }
-        self.unspool(upload.batch).await;
         Ok(())
     }
 
-    /// Stores what is whole and was not stored, and forgets what has expired.
+    /// Stores what is whole and was not stored, and forgets what has expired. Whoever works on an upload is let be.
     pub(crate) async fn sweep_resumables(self: &Arc<Self>) -> Result<(), Refusal> {
-        for upload in self.store.resumables().await? {
-            if upload.expires <= service::now() {
-                self.give_up(&upload).await?;
-                continue;
+        for upload in self.store.expired(service::now()).await? {
+            let Some(_turn) = self.turns.take(&upload.batch) else { continue };
+            let upload = self.store.resumable(upload.batch).await?;
+            if let Some(upload) = upload.filter(|upload| upload.has_expired(service::now())) {
+                self.give_up(upload.batch).await?;
             }
-            let is_due = upload.locator.is_none() && upload.is_whole() && upload.concat.as_deref() != Some("partial");
-            if is_due && let Err(refusal) = self.finish(&upload).await {
-                let reason = refusal.message;
-                tracing::warn!(batch = %upload.batch, reason, "an upload that is whole is not stored yet");
+        }
+        for upload in self.store.due(service::now()).await? {
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+            let Some(_turn) = self.turns.take(&upload.batch) else { continue };
+            let upload = self.store.resumable(upload.batch).await?.filter(|upload| upload.locator.is_none());
+            if let Some(upload) = upload {
+                // What keeps it is written down.
+                let _ = self.finish(&upload).await;
             }
         }
         Ok(())
     }
 }
 
-/// The uploads that somebody works on.
-#[derive(Debug, Default)]
-pub(crate) struct Turns(std::sync::Mutex<BTreeSet<Batch>>);
-
-/// The turn to work on an upload, given back on drop.
-pub(crate) struct Turn<'t> {
-    turns: &'t Turns,
-    batch: Batch,
-}
-
-impl Turns {
-    fn take(&self, batch: Batch) -> Option<Turn<'_>> {
-        let mut taken = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // Lazily: the end of one that is not given would ask for the lock that is held here.
-        taken.insert(batch).then(|| Turn { turns: self, batch })
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.turns.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&self.batch);
-    }
+/// Seconds until an upload is tried again that failed so many times before.
+fn pause(tries: u32) -> u64 {
+    PAUSE_SECONDS << tries.min(PAUSE_DOUBLINGS)
 }
 
 /// Copies the first bytes of a file to a place in another.

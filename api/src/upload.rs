@@ -11,18 +11,18 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::{sync::SemaphorePermit, time::timeout};
 use twin::{Incoming, Progress, PutOptions, Stored};
 use unixfs::Profile;
 
 use crate::{
     cids::{Dag, Passing},
     intake::{Body, Bounds, IntakeError, pipe},
+    places::Place,
     quota::Reservation,
     refusal::Refusal,
     service::{Service, UnderWay},
-    store::{Source, Write},
-    token::Grant,
+    store::{MadeOf, Source, Write},
+    token::{Grant, TokenId},
 };
 
 /// A file of at most so many bytes is read into memory before it is stored: the twin stores many of these at once.
@@ -54,9 +54,9 @@ pub(crate) struct Kept {
 }
 
 impl Service {
-    /// Returns the bounds of bodies.
-    pub(crate) fn bounds(&self) -> Bounds {
-        Bounds::of(&self.config, self.cut.clone())
+    /// Returns the bounds of a token's bodies.
+    pub(crate) fn bounds(&self, token: TokenId) -> Bounds {
+        Bounds::of(&self.config, self.cut.clone(), self.callers.ended(token))
     }
 
     /// Stores a body as one file.
@@ -72,7 +72,7 @@ impl Service {
             let under_way = service.begin(token, wanted.source, wanted.title.clone()).await?;
             let mut body = body;
             let stored = service.read_file(&under_way, &mut body, announced, &wanted).await;
-            service.end(under_way, stored, body.reservation).await
+            service.end(under_way, stored, MadeOf::Request, body.reservation).await
         };
         self.tasks.spawn(task).await.map_err(|_| Refusal::stopping())?
     }
@@ -82,28 +82,34 @@ impl Service {
         self: &Arc<Self>,
         under_way: UnderWay,
         stored: Result<(Stored, Dag), Refusal>,
+        made_of: MadeOf,
         reservation: Reservation,
     ) -> Result<Kept, Refusal> {
         let batch = under_way.batch;
         let kept = match stored {
+            // A token that was ended meanwhile stores nothing more.
+            Ok(_) if self.callers.ended(under_way.token).is_cancelled() => Err(IntakeError::Ended.into()),
             Ok((stored, dag)) => {
                 let (locator, bytes) = (stored.entry.capability.locator(), stored.bytes);
                 let dag_of = Some((dag.cid.to_string(), dag.bytes));
-                let keep = self.store.write(Write::Keep { batch, locator, bytes, dag: dag_of }).await;
-                keep.map(|()| Kept { stored, dag }).map_err(Refusal::from)
+                let keep = self.store.write(Write::Keep { batch, locator, bytes, dag: dag_of, made_of }).await;
+                keep.map(|freed| (Kept { stored, dag }, freed)).map_err(Refusal::from)
             }
             Err(refusal) => Err(refusal),
         };
-        match &kept {
-            Ok(kept) => reservation.keep(kept.stored.bytes),
+        let kept = kept.map(|(kept, freed)| {
+            // The file counts before what it was made of does no more.
+            reservation.keep(kept.stored.bytes);
+            self.give_back(freed);
+            kept
+        });
+        if kept.is_err() {
             // The caller need not wait for it: while nodes are away it takes long.
-            Err(_) => {
-                let service = self.clone();
-                self.tasks.spawn(async move {
-                    service.clear(batch).await;
-                    drop(under_way);
-                });
-            }
+            let service = self.clone();
+            self.tasks.spawn(async move {
+                service.clear(batch).await;
+                drop(under_way);
+            });
         }
         kept
     }
@@ -124,21 +130,22 @@ impl Service {
                 self.twin.put_incoming(under_way.batch, whole(first), &wanted.options, &quiet).await?
             }
             false => {
-                let _place = self.place().await?;
+                body.held.set(Some(self.place(under_way.token).await?));
                 let (inlet, outlet) = pipe();
                 let stream = Box::new(passing.tap(first.reader().chain(outlet)));
                 let incoming = Incoming { stream, length: announced };
                 let put = self.twin.put_incoming(under_way.batch, incoming, &wanted.options, &quiet);
-                both(Box::pin(put), Box::pin(body.pour(inlet))).await?
+                let stored = both(Box::pin(put), Box::pin(body.pour(inlet))).await;
+                body.held.set(None);
+                stored?
             }
         };
         Ok((stored, passing.root().into()))
     }
 
     /// Waits for a place among the uploads that are encoded while they come.
-    pub(crate) async fn place(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        let place = timeout(self.config.wait(), self.streams.acquire()).await;
-        place.map_err(|_| Refusal::busy().closing())?.map_err(|_| Refusal::stopping())
+    pub(crate) async fn place(&self, token: TokenId) -> Result<Place, Refusal> {
+        self.streams.take(token, self.config.wait()).await.ok_or_else(|| Refusal::busy().closing())
     }
 }
 

@@ -3,13 +3,14 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, Read, Write},
+    io::{self, BufReader, BufWriter, Read, Write},
     os::unix::fs::FileExt,
 };
 
 use bytes::Bytes;
 use unixfs::{
-    CarError, CarEvent, CarReader, Cid, Codec, Completeness, CompletenessError, Links, LinksError, Structure, WalkError,
+    CarError, CarEvent, CarReader, Cid, Codec, Completeness, CompletenessError, Links, LinksError, Structure,
+    VerifyError, WalkError,
 };
 
 /// Bytes of one read.
@@ -25,6 +26,9 @@ pub(crate) enum CarFault {
     /// The disk under the spool.
     #[error("the spool cannot be read or written")]
     Spool(#[from] io::Error),
+    /// The spool's disk gives back something else than was written.
+    #[error("a block in the spool is not what came; delete this CID and send its CARs again")]
+    Changed(#[from] VerifyError),
     /// The body broke off.
     #[error("the body broke off")]
     Broken,
@@ -79,35 +83,77 @@ struct Held {
     bytes: u32,
 }
 
-/// A block in one of several files.
+/// A block of one of several CARs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     part: u32,
-    at: u64,
-    bytes: u32,
+    block: u32,
 }
 
 /// All blocks that there are of a DAG.
 pub(super) struct Blocks {
-    files: Vec<File>,
+    parts: Vec<(File, Vec<Held>)>,
     places: BTreeMap<Vec<u8>, Place>,
     structure: Structure,
 }
 
 impl Part {
-    /// Takes a CAR as it comes, and writes it down durably. Blocks.
-    pub(super) fn receive(from: impl Read, into: File) -> Result<Self, CarFault> {
+    /// Takes a CAR as it comes, and writes it down durably, with a list of its blocks. Blocks.
+    pub(super) fn receive(from: impl Read, into: File, list: &File) -> Result<Self, CarFault> {
         let mut written = &into;
         let (root, dag_bytes, blocks) = read(from, |bytes| written.write_all(bytes))?;
         into.sync_all()?;
-        Ok(Self { root, dag_bytes, file: into, blocks })
+        let it = Self { root, dag_bytes, file: into, blocks };
+        it.write_list(list)?;
+        list.sync_all()?;
+        Ok(it)
     }
 
-    /// Reads one that was taken. Blocks.
-    pub(super) fn read(file: File) -> Result<Self, CarFault> {
-        let (root, dag_bytes, blocks) = read(&file, |_| Ok(()))?;
+    /// Opens one that was taken, by the list of its blocks: the CAR itself is not read. Blocks.
+    pub(super) fn read(file: File, list: File) -> Result<Self, CarFault> {
+        let mut list = BufReader::new(list);
+        let (root, dag_bytes, count) = (read_cid(&mut list)?, read_number(&mut list)?, read_number(&mut list)?);
+        let mut blocks = Vec::new();
+        for _ in 0..count {
+            let (cid, at) = (read_cid(&mut list)?, read_number(&mut list)?);
+            let bytes = u32::try_from(read_number(&mut list)?).map_err(|_| CarFault::TooMany)?;
+            blocks.push(Held { cid, at, bytes });
+        }
         Ok(Self { root, dag_bytes, file, blocks })
     }
+
+    /// Root, bytes of the DAG, number of blocks; of each block its CID, place and length. CIDs are their length in a
+    /// byte and their bytes, numbers eight bytes of big endian.
+    fn write_list(&self, list: &File) -> io::Result<()> {
+        let mut list = BufWriter::new(list);
+        let head = [self.dag_bytes, self.blocks.len() as u64];
+        write_entry(&mut list, &self.root, head)?;
+        for Held { cid, at, bytes } in &self.blocks {
+            write_entry(&mut list, cid, [*at, u64::from(*bytes)])?;
+        }
+        list.flush()
+    }
+}
+
+fn write_entry(list: &mut impl Write, cid: &Cid, numbers: [u64; 2]) -> io::Result<()> {
+    let cid = cid.to_bytes();
+    list.write_all(&[u8::try_from(cid.len()).map_err(io::Error::other)?])?;
+    list.write_all(&cid)?;
+    numbers.into_iter().try_for_each(|number| list.write_all(&number.to_be_bytes()))
+}
+
+fn read_cid(list: &mut impl Read) -> io::Result<Cid> {
+    let mut length = [0; 1];
+    list.read_exact(&mut length)?;
+    let mut bytes = vec![0; usize::from(length[0])];
+    list.read_exact(&mut bytes)?;
+    Cid::decode(&bytes).map_err(io::Error::other)
+}
+
+fn read_number(list: &mut impl Read) -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    list.read_exact(&mut bytes)?;
+    Ok(u64::from_be_bytes(bytes))
 }
 
 fn read(mut from: impl Read, mut tell: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(Cid, u64, Vec<Held>), CarFault> {
@@ -141,21 +187,21 @@ impl Blocks {
     /// Puts the blocks of several CARs of one root together. Blocks.
     pub(super) fn of(parts: Vec<Part>, root: &Cid) -> Result<Self, CarFault> {
         let mut completeness = Completeness::new(root, LINKS_MAX)?;
-        let (mut files, mut places) = (Vec::new(), BTreeMap::new());
+        let (mut kept, mut places) = (Vec::new(), BTreeMap::new());
         for Part { file, blocks, .. } in parts {
-            let part = u32::try_from(files.len()).map_err(|_| CarFault::TooMany)?;
-            for Held { cid, at, bytes } in blocks {
-                let place = Place { part, at, bytes };
-                let links = match cid.codec() {
+            let part = u32::try_from(kept.len()).map_err(|_| CarFault::TooMany)?;
+            for (block, held) in (0..).zip(&blocks) {
+                let links = match held.cid.codec() {
                     Codec::Raw => Links::Known(Vec::new()),
-                    codec => Links::of(codec, &read_at(&file, place)?)?,
+                    codec => Links::of(codec, &held.read(&file)?)?,
                 };
-                completeness.insert(&cid, &links)?;
-                places.insert(key(&cid), place);
+                completeness.insert(&held.cid, &links)?;
+                // The newest part is the first: what came again takes the place of what was damaged.
+                places.entry(key(&held.cid)).or_insert(Place { part, block });
             }
-            files.push(file);
+            kept.push((file, blocks));
         }
-        Ok(Self { files, places, structure: completeness.structure() })
+        Ok(Self { parts: kept, places, structure: completeness.structure() })
     }
 
     /// Whether no block is missing. Of a codec that nobody reads here, nothing is known to be missing.
@@ -166,23 +212,36 @@ impl Blocks {
     /// Returns where a block lies, and its length.
     pub(super) fn place(&self, cid: &Cid) -> Option<(Place, u64)> {
         let place = *self.places.get(&key(cid))?;
-        Some((place, place.bytes.into()))
+        let (_, held) = self.held(place)?;
+        Some((place, held.bytes.into()))
     }
 
     /// Reads a block. Blocks.
     pub(super) fn block(&self, place: Place) -> io::Result<Bytes> {
-        let part = usize::try_from(place.part).map_err(io::Error::other)?;
-        read_at(self.files.get(part).ok_or(io::ErrorKind::NotFound)?, place)
+        let (file, held) = self.held(place).ok_or(io::ErrorKind::NotFound)?;
+        held.read(file).map_err(|fault| match fault {
+            CarFault::Spool(error) => error,
+            fault => io::Error::other(fault),
+        })
+    }
+
+    fn held(&self, place: Place) -> Option<(&File, &Held)> {
+        let (file, blocks) = self.parts.get(usize::try_from(place.part).ok()?)?;
+        Some((file, blocks.get(usize::try_from(place.block).ok()?)?))
+    }
+}
+
+impl Held {
+    /// Reads the block, and checks that it still is what came.
+    fn read(&self, file: &File) -> Result<Bytes, CarFault> {
+        let mut block = vec![0; usize::try_from(self.bytes).map_err(io::Error::other)?];
+        file.read_exact_at(&mut block, self.at)?;
+        self.cid.verify(&block)?;
+        Ok(block.into())
     }
 }
 
 /// One block has one key, in whichever version its name is written.
 fn key(cid: &Cid) -> Vec<u8> {
     cid.to_v1().to_bytes()
-}
-
-fn read_at(file: &File, Place { at, bytes, .. }: Place) -> io::Result<Bytes> {
-    let mut block = vec![0; usize::try_from(bytes).map_err(io::Error::other)?];
-    file.read_exact_at(&mut block, at)?;
-    Ok(block.into())
 }

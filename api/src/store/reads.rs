@@ -1,14 +1,18 @@
 //! What is read of the store.
 
 use format::{Locator, PolicyName};
-use sqlx::{Row, query, query_scalar, sqlite::SqliteRow};
+use futures::TryStreamExt;
+use sqlx::{Row, Sqlite, query, query_scalar, sqlite::SqliteRow};
 use twin::Batch;
 
-use super::{Line, PinRow, PinStatus, Resumable, Source, Store, StoreError, Upload};
+use super::{Fault, Freed, Line, PinAsk, PinRow, PinStatus, Resumable, Source, Store, StoreError, Upload};
 use crate::{
     session::SecretHash,
     token::{Grant, Scope, TokenHash, TokenId},
 };
+
+/// Rows that one look of a sweep takes.
+const SWEPT_MAX: i64 = 256;
 
 /// What begins a statement that reads uploads.
 macro_rules! uploads {
@@ -17,11 +21,27 @@ macro_rules! uploads {
     };
 }
 
+/// Which uploads a list shows: those with a CID, and of the parts of one DAG the first.
+macro_rules! shown {
+    () => {
+        "cid IS NOT NULL AND (state <> 2 OR NOT EXISTS (SELECT 1 FROM uploads AS other
+            WHERE other.cid = uploads.cid AND other.state = 2 AND other.created < uploads.created))"
+    };
+}
+
 /// What begins a statement that reads pins.
 macro_rules! pins {
     () => {
         "SELECT id, created, cid, pin, EXISTS (SELECT 1 FROM uploads WHERE uploads.cid = pins.cid AND state = 1) AS kept,
             EXISTS (SELECT 1 FROM uploads WHERE uploads.cid = pins.cid AND state = 2) AS parts FROM pins "
+    };
+}
+
+/// Which of them a list is asked for.
+macro_rules! asked {
+    () => {
+        "WHERE created < $1 AND created > $2 AND ($3 = '[]' OR cid IN (SELECT value FROM json_each($3)))
+            AND CASE WHEN kept THEN $4 WHEN parts THEN $5 ELSE $6 END"
     };
 }
 
@@ -113,9 +133,29 @@ impl Store {
     /// [`StoreError`].
     pub async fn used(&self, token: TokenId) -> Result<u64, StoreError> {
         const SUM: &str = "SELECT (SELECT coalesce(sum(bytes), 0) FROM uploads WHERE token = $1)
-            + (SELECT coalesce(sum(offset), 0) FROM resumables
-               WHERE token = $1 AND locator IS NULL AND coalesce(concat, 'partial') = 'partial')";
+            + (SELECT coalesce(sum(length), 0) FROM resumables
+               WHERE token = $1 AND locator IS NULL AND (concat IS NULL OR concat = 'partial'))";
         unsigned(query_scalar(SUM).bind(&token.0[..]).fetch_one(&self.readers).await?, "uploads")
+    }
+
+    /// Returns what counts for each token: bytes of its quota, and of them those in the spool.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn counted(&self) -> Result<Vec<Freed>, StoreError> {
+        const SUM: &str = "SELECT token, sum(stored) AS stored, sum(spooled) AS spooled FROM (
+            SELECT token, bytes AS stored, CASE state WHEN 2 THEN bytes ELSE 0 END AS spooled FROM uploads
+            UNION ALL SELECT token, length, length FROM resumables
+            WHERE locator IS NULL AND (concat IS NULL OR concat = 'partial')) GROUP BY token";
+        let rows = query(SUM).fetch_all(&self.readers).await?;
+        let counted = |row: &SqliteRow| {
+            Ok::<_, StoreError>(Freed {
+                token: TokenId(exact(row.try_get("token")?, "uploads")?),
+                stored: unsigned(row.try_get("stored")?, "uploads")?,
+                spooled: unsigned(row.try_get("spooled")?, "uploads")?,
+            })
+        };
+        rows.iter().map(counted).collect()
     }
 
     /// Returns when the newest upload or pin was begun, milliseconds since 1970; zero when there is none.
@@ -140,13 +180,37 @@ impl Store {
         row.fetch_optional(&self.readers).await?.as_ref().map(upload).transpose()
     }
 
-    /// Returns the uploads of one DAG, also one of which parts are to come, the newest first.
+    /// Returns uploads of one DAG, also parts of it, the newest first, from before a time in milliseconds on.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn by_cid(&self, cid: &str) -> Result<Vec<Upload>, StoreError> {
-        let rows = query(concat!(uploads!(), "WHERE cid = $1 ORDER BY uploads.created DESC")).bind(cid);
+    pub async fn by_cid(&self, cid: &str, before_ms: u64, limit: u32) -> Result<Vec<Upload>, StoreError> {
+        const PAGE: &str =
+            concat!(uploads!(), "WHERE cid = $1 AND uploads.created < $2 ORDER BY uploads.created DESC LIMIT $3");
+        let before = i64::try_from(before_ms).unwrap_or(i64::MAX);
+        let rows = query(PAGE).bind(cid).bind(before).bind(i64::from(limit));
         rows.fetch_all(&self.readers).await?.iter().map(upload).collect()
+    }
+
+    /// Returns the parts of a DAG that is not whole, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn parts(&self, cid: &str) -> Result<Vec<Upload>, StoreError> {
+        let rows = query(concat!(uploads!(), "WHERE state = 2 AND cid = $1 ORDER BY uploads.created")).bind(cid);
+        rows.fetch_all(&self.readers).await?.iter().map(upload).collect()
+    }
+
+    /// Returns some of the parts whose DAG got none since a time in milliseconds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn parts_before(&self, ms: u64) -> Result<Vec<Batch>, StoreError> {
+        const OLD: &str = "SELECT batch FROM uploads AS it WHERE state = 2 AND created < $1 AND NOT EXISTS
+            (SELECT 1 FROM uploads WHERE cid = it.cid AND state = 2 AND created >= $1) ORDER BY created LIMIT $2";
+        let old = query_scalar(OLD).bind(i64::try_from(ms).unwrap_or(i64::MAX)).bind(SWEPT_MAX);
+        let batches: Vec<Vec<u8>> = old.fetch_all(&self.readers).await?;
+        batches.iter().map(|bytes| exact(bytes, "uploads").map(Batch)).collect()
     }
 
     /// Returns uploads with a CID, the newest first, from before a time in milliseconds on; and how many there are.
@@ -155,12 +219,11 @@ impl Store {
     /// [`StoreError`].
     pub async fn uploads(&self, before_ms: Option<u64>, limit: u32) -> Result<(Vec<Upload>, u64), StoreError> {
         let before = before_ms.and_then(|it| i64::try_from(it).ok()).unwrap_or(i64::MAX);
-        const PAGE: &str = concat!(
-            uploads!(),
-            "WHERE cid IS NOT NULL AND uploads.created < $1 ORDER BY uploads.created DESC LIMIT $2"
-        );
+        const PAGE: &str =
+            concat!(uploads!(), "WHERE ", shown!(), " AND uploads.created < $1 ORDER BY uploads.created DESC LIMIT $2");
+        const COUNT: &str = concat!("SELECT count(*) FROM uploads WHERE ", shown!());
         let rows = query(PAGE).bind(before).bind(i64::from(limit)).fetch_all(&self.readers).await?;
-        let count = query_scalar("SELECT count(*) FROM uploads WHERE cid IS NOT NULL").fetch_one(&self.readers).await?;
+        let count = query_scalar(COUNT).fetch_one(&self.readers).await?;
         Ok((rows.iter().map(upload).collect::<Result<_, _>>()?, unsigned(count, "uploads")?))
     }
 
@@ -191,13 +254,47 @@ impl Store {
         row.fetch_optional(&self.readers).await?.as_ref().map(resumable).transpose()
     }
 
-    /// Returns all uploads in several requests, stored ones until they expire.
+    /// Returns the uploads in several requests whose bytes are in the spool.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn resumables(&self) -> Result<Vec<Resumable>, StoreError> {
-        let rows = query("SELECT * FROM resumables").fetch_all(&self.readers).await?;
-        rows.iter().map(resumable).collect()
+    pub(crate) async fn spooled(&self) -> Result<Vec<Batch>, StoreError> {
+        let all = "SELECT batch FROM resumables WHERE locator IS NULL";
+        let batches: Vec<Vec<u8>> = query_scalar(all).fetch_all(&self.readers).await?;
+        batches.iter().map(|bytes| exact(bytes, "resumables").map(Batch)).collect()
+    }
+
+    /// Returns some of the uploads in several requests that are whole and due to be stored at a time in seconds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn due(&self, now: u64) -> Result<Vec<Resumable>, StoreError> {
+        const DUE: &str = "SELECT * FROM resumables WHERE locator IS NULL AND offset = length
+            AND (concat IS NULL OR concat <> 'partial') AND due <= $1 ORDER BY due LIMIT $2";
+        let rows = query(DUE).bind(i64::try_from(now).unwrap_or(i64::MAX)).bind(SWEPT_MAX);
+        rows.fetch_all(&self.readers).await?.iter().map(resumable).collect()
+    }
+
+    /// Returns some of the uploads in several requests that have expired at a time in seconds, as
+    /// [`Resumable::has_expired`] says it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn expired(&self, now: u64) -> Result<Vec<Resumable>, StoreError> {
+        const EXPIRED: &str = "SELECT * FROM resumables WHERE expires <= $1 AND final IS NULL AND (locator IS NOT NULL
+            OR offset < length OR concat = 'partial' OR refused = 1) ORDER BY expires LIMIT $2";
+        let rows = query(EXPIRED).bind(i64::try_from(now).unwrap_or(i64::MAX)).bind(SWEPT_MAX);
+        rows.fetch_all(&self.readers).await?.iter().map(resumable).collect()
+    }
+
+    /// Returns the parts of an upload in several requests, in no order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn parts_of(&self, batch: Batch) -> Result<Vec<Batch>, StoreError> {
+        let parts = query_scalar("SELECT batch FROM resumables WHERE final = $1").bind(&batch.0[..]);
+        let batches: Vec<Vec<u8>> = parts.fetch_all(&self.readers).await?;
+        batches.iter().map(|bytes| exact(bytes, "resumables").map(Batch)).collect()
     }
 
     /// Returns a pin.
@@ -209,21 +306,45 @@ impl Store {
         row.fetch_optional(&self.readers).await?.as_ref().map(pin).transpose()
     }
 
-    /// Returns all pins, the newest first.
+    /// Returns the newest pins that an ask takes, and how many it takes. What SQLite cannot decide `takes` does; then
+    /// each row is looked at, one at a time.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn pins(&self) -> Result<Vec<PinRow>, StoreError> {
-        let rows = query(concat!(pins!(), "ORDER BY created DESC")).fetch_all(&self.readers).await?;
-        rows.iter().map(pin).collect()
-    }
-
-    /// Returns how many pins there are.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn pin_count(&self) -> Result<u64, StoreError> {
-        unsigned(query_scalar("SELECT count(*) FROM pins").fetch_one(&self.readers).await?, "pins")
+    pub(crate) async fn pins(
+        &self,
+        ask: &PinAsk,
+        limit: usize,
+        takes: Option<&(dyn Fn(&PinRow) -> bool + Sync)>,
+    ) -> Result<(Vec<PinRow>, u64), StoreError> {
+        const PAGE: &str = concat!("SELECT * FROM (", pins!(), ") ", asked!(), " ORDER BY created DESC LIMIT $7");
+        const COUNT: &str = concat!("SELECT count(*) AS count FROM (", pins!(), ") ", asked!());
+        let end = |ms: Option<u64>, or: i64| ms.and_then(|it| i64::try_from(it).ok()).unwrap_or(or);
+        let status = |status| i64::from(ask.statuses.contains(&status));
+        let cids = serde_json::to_string(&ask.cids).unwrap_or_default();
+        let bound = |text: &'static str| {
+            let text =
+                query::<Sqlite>(text).bind(end(ask.before_ms, i64::MAX)).bind(end(ask.after_ms, -1)).bind(cids.clone());
+            text.bind(status(PinStatus::Pinned)).bind(status(PinStatus::Pinning)).bind(status(PinStatus::Failed))
+        };
+        let Some(takes) = takes else {
+            let rows = bound(PAGE).bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(&self.readers).await?;
+            let count = bound(COUNT).fetch_one(&self.readers).await?;
+            let found = rows.iter().map(pin).collect::<Result<_, _>>()?;
+            return Ok((found, unsigned(count.try_get("count")?, "pins")?));
+        };
+        let page = bound(PAGE).bind(-1);
+        let (mut rows, mut found, mut count) = (page.fetch(&self.readers), Vec::new(), 0);
+        while let Some(row) = rows.try_next().await? {
+            let row = pin(&row)?;
+            if takes(&row) {
+                count += 1;
+                if found.len() < limit {
+                    found.push(row);
+                }
+            }
+        }
+        Ok((found, count))
     }
 
     /// Returns lines of the audit log with their numbers, the newest first, from below a number on.
@@ -277,6 +398,13 @@ fn resumable(row: &SqliteRow) -> Result<Resumable, StoreError> {
     let locator: Option<&[u8]> = row.try_get("locator")?;
     let wishes: &str = row.try_get("wishes")?;
     let wish = |line: &str| line.split_once(':').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let fault = match row.try_get::<Option<String>, _>("fault")? {
+        Some(reason) => {
+            let due = unsigned(row.try_get("due")?, TABLE)?;
+            Some(Fault { reason, due, refused: row.try_get::<i64, _>("refused")? != 0 })
+        }
+        None => None,
+    };
     Ok(Resumable {
         batch: Batch(exact(row.try_get("batch")?, TABLE)?),
         token: TokenId(exact(row.try_get("token")?, TABLE)?),
@@ -288,6 +416,9 @@ fn resumable(row: &SqliteRow) -> Result<Resumable, StoreError> {
         concat: row.try_get("concat")?,
         wishes: wishes.lines().filter_map(wish).collect(),
         locator: locator.map(|bytes| exact(bytes, TABLE).map(Locator)).transpose()?,
+        final_of: row.try_get::<Option<&[u8]>, _>("final")?.map(|bytes| exact(bytes, TABLE).map(Batch)).transpose()?,
+        tries: u32::try_from(row.try_get::<i64, _>("tries")?).unwrap_or(u32::MAX),
+        fault,
     })
 }
 

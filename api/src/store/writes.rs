@@ -1,16 +1,28 @@
 //! The one task that writes. It takes what waits into one transaction: a disk makes some hundred of them durable in a
 //! second, whatever is in each.
 
-use sqlx::{Sqlite, SqlitePool, Transaction, query};
+use sqlx::{Connection, Row, Sqlite, SqlitePool, Transaction, query, query_scalar};
 use tokio::sync::mpsc;
+use twin::Batch;
 
-use super::{Job, StoreError, Write};
-use crate::session::{KEYS_MAX, SESSIONS_MAX};
+use super::{Fault, Freed, Job, MadeOf, PINS_MAX, RESUMABLES_MAX, Resumable, StoreError, Write, share};
+use crate::{
+    session::{KEYS_MAX, SESSIONS_MAX},
+    token::TokenId,
+};
 
 /// Writes of one transaction.
 const GROUP_MAX: usize = 256;
 /// The audit log keeps its newest million lines; every so many lines the older ones go.
 const TRIM_EVERY: i64 = 10_000;
+
+/// What the end of a statement on `resumables` returns: whose it was, and its bytes where they counted.
+macro_rules! counted {
+    () => {
+        " RETURNING token,
+            CASE WHEN locator IS NULL AND (concat IS NULL OR concat = 'partial') THEN length ELSE 0 END AS counted"
+    };
+}
 
 /// Writes until nobody has work any more.
 pub(super) async fn run(pool: SqlitePool, mut jobs: mpsc::Receiver<Job>) {
@@ -32,18 +44,25 @@ pub(super) async fn run(pool: SqlitePool, mut jobs: mpsc::Receiver<Job>) {
     pool.close().await;
 }
 
-/// Writes all in one transaction. A statement that fails leaves the others as they are.
-async fn write_all(pool: &SqlitePool, writes: &[Write]) -> Result<Vec<Result<(), StoreError>>, sqlx::Error> {
+/// Writes all in one transaction. Each is done whole or not at all, whatever the others come to.
+async fn write_all(pool: &SqlitePool, writes: &[Write]) -> Result<Vec<Result<Vec<Freed>, StoreError>>, sqlx::Error> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     let mut results = Vec::with_capacity(writes.len());
     for write in writes {
-        results.push(apply(&mut transaction, write).await);
+        let mut step = transaction.begin().await?;
+        let mut freed = Vec::new();
+        let applied = apply(&mut step, write, &mut freed).await;
+        match applied {
+            Ok(()) => step.commit().await?,
+            Err(_) => step.rollback().await?,
+        }
+        results.push(applied.map(|()| freed));
     }
     transaction.commit().await?;
     Ok(results)
 }
 
-async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write) -> Result<(), StoreError> {
+async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write, freed: &mut Vec<Freed>) -> Result<(), StoreError> {
     match write {
         Write::Token(grant, hash) => {
             let added = query(
@@ -133,39 +152,55 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write) -> Result<(), St
             let named = query("UPDATE uploads SET title = $2 WHERE batch = $1");
             Ok(named.bind(&batch.0[..]).bind(title).execute(&mut **to).await.map(drop)?)
         }
-        Write::Keep { batch, locator, bytes, dag } => {
+        Write::Keep { batch, locator, bytes, dag, made_of } => {
             let keep =
                 query("UPDATE uploads SET state = 1, locator = $2, bytes = $3, cid = $4, dag = $5 WHERE batch = $1");
             let keep = keep.bind(&batch.0[..]).bind(&locator.0[..]).bind(number(*bytes));
             let keep = keep.bind(dag.as_ref().map(|it| &it.0)).bind(dag.as_ref().map_or(0, |it| number(it.1)));
-            Ok(keep.execute(&mut **to).await.map(drop)?)
+            if keep.execute(&mut **to).await?.rows_affected() == 0 {
+                return Err(StoreError::Gone);
+            }
+            match made_of {
+                MadeOf::Request => {}
+                MadeOf::Cars(parts) => {
+                    for part in parts {
+                        drop_upload(to, *part, freed).await?;
+                    }
+                }
+                MadeOf::Resumable(resumable) => finish(to, *resumable, &locator.0, freed).await?,
+            }
+            Ok(())
         }
-        Write::Resumable(it) => {
-            let begin = query(
-                "INSERT INTO resumables (batch, token, created, expires, length, offset, metadata, concat, wishes)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            );
-            let wishes: Vec<String> = it.wishes.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-            let begin = begin.bind(&it.batch.0[..]).bind(&it.token.0[..]).bind(number(it.created));
-            let begin = begin.bind(number(it.expires)).bind(number(it.length)).bind(number(it.offset));
-            let begin = begin.bind(&it.metadata).bind(&it.concat).bind(wishes.concat());
-            Ok(begin.execute(&mut **to).await.map(drop)?)
-        }
+        Write::Resumable { row, parts } => begin_resumable(to, row, parts).await,
         Write::Offset { batch, offset } => {
             let further = query("UPDATE resumables SET offset = $2 WHERE batch = $1");
             Ok(further.bind(&batch.0[..]).bind(number(*offset)).execute(&mut **to).await.map(drop)?)
         }
-        Write::Finished { batch, locator } => {
-            let finished = query("UPDATE resumables SET locator = $2 WHERE batch = $1");
-            Ok(finished.bind(&batch.0[..]).bind(&locator.0[..]).execute(&mut **to).await.map(drop)?)
+        Write::Failed { batch, fault: Fault { reason, due, refused } } => {
+            let failed = query(
+                "UPDATE resumables SET tries = tries + 1, due = $2, fault = $3, refused = $4
+                 WHERE batch = $1 AND locator IS NULL",
+            );
+            let failed = failed.bind(&batch.0[..]).bind(number(*due)).bind(reason).bind(i64::from(*refused));
+            Ok(failed.execute(&mut **to).await.map(drop)?)
         }
         Write::DropResumable(batch) => {
-            let gone = query("DELETE FROM resumables WHERE batch = $1").bind(&batch.0[..]);
-            Ok(gone.execute(&mut **to).await.map(drop)?)
+            const GONE: &str = concat!("DELETE FROM resumables WHERE batch = $1 OR final = $1", counted!());
+            let rows = query(GONE).bind(&batch.0[..]).fetch_all(&mut **to).await?;
+            for row in &rows {
+                freed.push(spooled(row)?);
+            }
+            Ok(())
         }
         Write::Pin { row, token, instead } => {
             if let Some(instead) = instead {
                 query("DELETE FROM pins WHERE id = $1").bind(&instead.0[..]).execute(&mut **to).await?;
+            }
+            let all: i64 = query_scalar("SELECT count(*) FROM pins").fetch_one(&mut **to).await?;
+            let own = query_scalar("SELECT count(*) FROM pins WHERE token = $1").bind(&token.0[..]);
+            let own: i64 = own.fetch_one(&mut **to).await?;
+            if all >= number(PINS_MAX) || own >= number(share(PINS_MAX)) {
+                return Err(StoreError::Share { max: share(PINS_MAX), what: "pins" });
             }
             let pin = query("INSERT INTO pins (id, token, created, cid, pin) VALUES ($1, $2, $3, $4, $5)");
             let pin = pin.bind(&row.id.0[..]).bind(&token.0[..]).bind(number(row.created_ms));
@@ -175,10 +210,7 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write) -> Result<(), St
             let gone = query("DELETE FROM pins WHERE id = $1").bind(&id.0[..]);
             Ok(gone.execute(&mut **to).await.map(drop)?)
         }
-        Write::Drop(batch) => {
-            let gone = query("DELETE FROM uploads WHERE batch = $1").bind(&batch.0[..]);
-            Ok(gone.execute(&mut **to).await.map(drop)?)
-        }
+        Write::Drop(batch) => drop_upload(to, *batch, freed).await,
         Write::Audit(line) => {
             let added =
                 query("INSERT INTO audit (at, token, action, subject, status, bytes) VALUES ($1, $2, $3, $4, $5, $6)")
@@ -197,6 +229,87 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write) -> Result<(), St
             Ok(())
         }
     }
+}
+
+fn spooled(row: &sqlx::sqlite::SqliteRow) -> Result<Freed, StoreError> {
+    let (token, bytes) = (token_of(row)?, unsigned(row.try_get("counted")?));
+    Ok(Freed { token, stored: bytes, spooled: bytes })
+}
+
+fn token_of(row: &sqlx::sqlite::SqliteRow) -> Result<TokenId, StoreError> {
+    let token: &[u8] = row.try_get("token")?;
+    token.try_into().map(TokenId).map_err(|_| StoreError::Damaged { table: "tokens" })
+}
+
+/// Drops an upload, or a part of one.
+async fn drop_upload(to: &mut Transaction<'_, Sqlite>, batch: Batch, freed: &mut Vec<Freed>) -> Result<(), StoreError> {
+    let gone = query("DELETE FROM uploads WHERE batch = $1 RETURNING token, state, bytes").bind(&batch.0[..]);
+    if let Some(row) = gone.fetch_optional(&mut **to).await? {
+        let (state, stored) = (row.try_get::<i64, _>("state")?, unsigned(row.try_get("bytes")?));
+        freed.push(Freed { token: token_of(&row)?, stored, spooled: if state == 2 { stored } else { 0 } });
+    }
+    Ok(())
+}
+
+/// Adds an upload in several requests, within its token's share. Stored ones, which only tell where their file is,
+/// give way.
+async fn begin_resumable(to: &mut Transaction<'_, Sqlite>, it: &Resumable, parts: &[Batch]) -> Result<(), StoreError> {
+    let open = query_scalar("SELECT count(*) FROM resumables WHERE token = $1 AND locator IS NULL");
+    let open: i64 = open.bind(&it.token.0[..]).fetch_one(&mut **to).await?;
+    if open >= number(RESUMABLES_MAX) {
+        return Err(StoreError::Share { max: RESUMABLES_MAX, what: "resumable uploads that are not stored" });
+    }
+    let stored = query(
+        "DELETE FROM resumables WHERE batch IN (SELECT batch FROM resumables
+         WHERE token = $1 AND locator IS NOT NULL ORDER BY created DESC LIMIT -1 OFFSET $2)",
+    );
+    stored.bind(&it.token.0[..]).bind(number(RESUMABLES_MAX - 1)).execute(&mut **to).await?;
+    let begin = query(
+        "INSERT INTO resumables (batch, token, created, expires, length, offset, metadata, concat, wishes)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    );
+    let wishes: Vec<String> = it.wishes.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let begin = begin.bind(&it.batch.0[..]).bind(&it.token.0[..]).bind(number(it.created));
+    let begin = begin.bind(number(it.expires)).bind(number(it.length)).bind(number(it.offset));
+    begin.bind(&it.metadata).bind(&it.concat).bind(wishes.concat()).execute(&mut **to).await?;
+    for part in parts {
+        let claim = query(
+            "UPDATE resumables SET final = $2
+             WHERE batch = $1 AND final IS NULL AND concat = 'partial' AND offset = length AND token = $3",
+        );
+        let claim = claim.bind(&part.0[..]).bind(&it.batch.0[..]).bind(&it.token.0[..]);
+        if claim.execute(&mut **to).await?.rows_affected() == 0 {
+            return Err(StoreError::Taken { batch: *part });
+        }
+    }
+    Ok(())
+}
+
+/// An upload in several requests was stored: its bytes count as those of the file, its parts are no more.
+async fn finish(
+    to: &mut Transaction<'_, Sqlite>,
+    batch: Batch,
+    locator: &[u8],
+    freed: &mut Vec<Freed>,
+) -> Result<(), StoreError> {
+    let whole = query(
+        "SELECT token, CASE WHEN concat IS NULL THEN length ELSE 0 END AS counted FROM resumables
+         WHERE batch = $1 AND locator IS NULL",
+    );
+    let whole = whole.bind(&batch.0[..]).fetch_optional(&mut **to).await?.ok_or(StoreError::Gone)?;
+    freed.push(spooled(&whole)?);
+    let stored = query("UPDATE resumables SET locator = $2, fault = NULL WHERE batch = $1");
+    stored.bind(&batch.0[..]).bind(locator).execute(&mut **to).await?;
+    const PARTS: &str = concat!("DELETE FROM resumables WHERE final = $1", counted!());
+    for row in &query(PARTS).bind(&batch.0[..]).fetch_all(&mut **to).await? {
+        freed.push(spooled(row)?);
+    }
+    Ok(())
+}
+
+/// A number that a check of the schema keeps from being below zero.
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
 }
 
 /// SQLite has no unsigned numbers; ours are far below its bound.

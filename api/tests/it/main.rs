@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod attack;
+mod cars;
 mod client;
 mod console;
 mod files;
@@ -11,4 +12,5 @@ mod nft;
 mod owner;
 mod pins;
 mod service;
+mod shares;
 mod tus;

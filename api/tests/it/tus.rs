@@ -1,26 +1,31 @@
 //! Resumable uploads: what an offset promises, and what a client may not do.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
 use api::Scope;
 use reqwest::{RequestBuilder, header::HeaderMap};
-use testing::{noise, until};
+use testing::{Fault, FaultyTransport, noise, until};
 
 use crate::{
     client::{Answer, Client, send},
     service::Service,
 };
 
-fn tus(client: &Client, method: &str, path: &str) -> RequestBuilder {
+pub(crate) fn tus(client: &Client, method: &str, path: &str) -> RequestBuilder {
     client.ask(method, path).header("tus-resumable", "1.0.0")
 }
 
-async fn create(client: &Client, length: usize) -> String {
+pub(crate) async fn create(client: &Client, length: usize) -> String {
     let created = send(tus(client, "POST", "/tus").header("upload-length", length)).await;
     assert_eq!((created.status, created.field("tus-resumable")), (201, "1.0.0"), "{created:?}");
     assert!(created.field("upload-expires").ends_with("GMT"), "{created:?}");
     created.field("location").to_owned()
 }
 
-async fn patch(client: &Client, path: &str, offset: usize, bytes: &[u8]) -> Answer {
+pub(crate) async fn patch(client: &Client, path: &str, offset: usize, bytes: &[u8]) -> Answer {
     let request = tus(client, "PATCH", path).header("upload-offset", offset);
     send(request.header("content-type", "application/offset+octet-stream").body(bytes.to_vec())).await
 }
@@ -139,6 +144,64 @@ async fn wishes_are_checked_at_the_beginning_and_granted_at_the_end() {
     assert!(file.body["value"]["expires"].is_string(), "{file:?}");
 }
 
+async fn partial(client: &Client, bytes: &[u8]) -> String {
+    let request = tus(client, "POST", "/tus").header("upload-length", bytes.len()).header("upload-concat", "partial");
+    let created = send(request.header("content-type", "application/offset+octet-stream").body(bytes.to_vec())).await;
+    assert_eq!(
+        (created.status, created.field("upload-offset")),
+        (201, bytes.len().to_string().as_str()),
+        "{created:?}"
+    );
+    created.field("location").to_owned()
+}
+
+async fn concatenate(client: &Client, parts: &[&String]) -> Answer {
+    let parts = parts.iter().map(|it| it.as_str()).collect::<Vec<_>>().join(" ");
+    send(tus(client, "POST", "/tus").header("upload-concat", format!("final;{parts}"))).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_upload_will_have_is_taken_of_the_quota_when_it_is_created() {
+    let mut service = Service::start().await;
+    let token = service.token("small", Scope::Write, |grant| grant.quota_bytes = Some(1000)).await;
+    let client = service.client_with(Some(&token));
+    let path = create(&client, 600).await;
+    let second = send(tus(&client, "POST", "/tus").header("upload-length", 401)).await;
+    assert!(second.status == 507 && second.message().contains("would have 1001"), "{second:?}");
+    assert_eq!((client.put("a", noise(401)).await.status, client.put("b", noise(100)).await.status), (507, 201));
+    service.stop().await;
+    service.start_again().await;
+    let client = service.client_with(Some(&token));
+    assert_eq!((client.put("a", noise(301)).await.status, client.put("b", noise(100)).await.status), (507, 201));
+    assert_eq!(patch(&client, &path, 0, &noise(600)).await.status, 204);
+    assert_eq!((client.put("a", noise(201)).await.status, client.put("b", noise(200)).await.status), (507, 201));
+    // To give up what is stored gives nothing back.
+    assert_eq!(send(tus(&client, "DELETE", &path)).await.status, 204);
+    assert_eq!(client.put("a", "x").await.status, 507);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_belong_to_one_upload_and_count_once() {
+    let service = Service::start().await;
+    let token = service.token("small", Scope::Write, |grant| grant.quota_bytes = Some(1000)).await;
+    let client = service.client_with(Some(&token));
+    let (one, two) = (partial(&client, &noise(500)).await, partial(&client, &noise(500)).await);
+    let twice = concatenate(&client, &[&one, &one]).await;
+    assert_eq!(twice.status, 409, "{twice:?}");
+    assert_eq!(fields(&client, &one).await.0, 200, "nothing of it was done");
+    let whole = concatenate(&client, &[&one, &two]).await;
+    assert_eq!(whole.status, 201, "{whole:?}");
+    assert_eq!(service.read(whole.field("x-evernear-label"), &[]).await.unwrap(), [noise(500), noise(500)].concat());
+    assert_eq!((fields(&client, &one).await.0, concatenate(&client, &[&one, &two]).await.status), (404, 404));
+    assert_eq!(client.put("a", "x").await.status, 507);
+    let erased = client.delete(&format!("/files/{}", whole.field("x-evernear-id"))).await;
+    assert_eq!(
+        (erased.status, client.put("a", noise(1000)).await.status, client.put("b", "x").await.status),
+        (200, 201, 507)
+    );
+    assert!(service.spooled().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_method_that_a_client_cannot_use_comes_in_a_field() {
     let service = Service::start().await;
@@ -150,4 +213,36 @@ async fn a_method_that_a_client_cannot_use_comes_in_a_field() {
     assert_eq!((chunk.status, chunk.field("upload-offset")), (204, "3"), "{chunk:?}");
     assert_eq!(send(post("HEAD")).await.field("upload-length"), "3");
     assert_eq!((send(post("PUT")).await.status, send(post("DELETE")).await.status), (405, 204));
+}
+
+/// Takes a minute: the twin has patience with nodes that are away.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_whole_waits_for_nodes_that_are_away_beyond_its_time_and_says_why() {
+    let are_away = Arc::new(AtomicBool::new(false));
+    let away = are_away.clone();
+    let fault = move |_: &_| if away.load(Relaxed) { Fault::Down } else { Fault::None };
+    let mut service = Service::over(|memory| Arc::new(FaultyTransport::new(memory, fault)), |_| {}).await;
+    let (client, bytes) = (service.client(), noise(300_000));
+    let path = create(&client, bytes.len()).await;
+    are_away.store(true, Relaxed);
+    assert_eq!(patch(&client, &path, 0, &bytes).await.status, 503);
+    let (status, head) = fields(&client, &path).await;
+    assert_eq!((status, &head["upload-offset"]), (200, &head["upload-length"]));
+    assert!(!head["x-evernear-fault"].is_empty() && head.contains_key("retry-after"), "{head:?}");
+    assert!(!head.contains_key("upload-expires"), "{head:?}");
+    let file = client.get(&format!("{path}/file")).await;
+    assert!(file.status == 503 && file.message().starts_with("it is whole and not stored yet: "), "{file:?}");
+    // Eight days later the nodes are back.
+    service.stop().await;
+    let file = format!("sqlite://{}", service.state.join(api::STORE_FILE).display());
+    let file = sqlx::SqlitePool::connect(&file).await.unwrap();
+    sqlx::query("UPDATE resumables SET expires = 1, due = 1").execute(&file).await.unwrap();
+    file.close().await;
+    are_away.store(false, Relaxed);
+    service.start_again().await;
+    let client = service.client();
+    until("it is stored", async || client.get("/files").await.body["count"] == 1).await;
+    let label = client.get("/files").await.body["value"][0]["label"].as_str().unwrap().to_owned();
+    assert_eq!(service.read(&label, &[]).await.unwrap(), bytes);
+    assert!(service.spooled().is_empty());
 }

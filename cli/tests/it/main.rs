@@ -5,6 +5,7 @@ mod cluster;
 mod denylist;
 mod deploy;
 mod help;
+mod killed;
 mod links;
 mod owner;
 mod pages;

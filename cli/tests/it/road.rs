@@ -68,7 +68,7 @@ pub(crate) fn run_origin(home: &Home, name: &str) -> Node {
     Node { child, address }
 }
 
-fn set_up() -> (Home, Vec<Node>) {
+pub(crate) fn set_up() -> (Home, Vec<Node>) {
     let home = Home::new();
     home.write("words", "correct horse battery\n");
     home.good(&["cluster", "init", "keys"]);

@@ -14,21 +14,26 @@ pub struct ApiConfig {
     /// Address and port; port 0 takes a free one. Tokens cross this connection in clear, so beyond loopback it is for a
     /// network that nobody else reads, or for what speaks TLS in front. Absent: `127.0.0.1:8081`.
     pub listen: SocketAddr,
-    /// Connections at once; more wait in the kernel's queue. Absent: 1,024.
+    /// Connections at once; more wait in the kernel's queue. One address may have half of them, and one token may have
+    /// as many requests under way. Absent: 1,024.
     pub connections_max: u32,
     /// Uploads of over 128 KiB that are encoded at once, 1 to 3: each takes some 25 MiB of memory. More wait. Absent:
     /// 3.
     pub streams_max: u32,
     /// Seconds that an upload waits for its turn before it is told to come again. Absent: 60.
     pub wait_seconds: u64,
-    /// Seconds in which some byte of a body must come. Absent: 30.
+    /// Seconds in which some byte of a body must come, or one of an answer be taken. Absent: 30.
     pub idle_seconds: u64,
-    /// Bytes a second that a body must bring after its first minute. Absent: 16,384.
+    /// Bytes a second that a body must bring, and an answer be taken with; a minute's worth may be missing. An upload
+    /// that keeps others waiting has to bring up to sixteen times as many. Absent: 16,384.
     pub bytes_per_second_min: u64,
     /// Seconds until the answer to a request without an upload. Absent: 60.
     pub request_seconds: u64,
     /// Seconds that requests under way have to end when the twin stops. Absent: 30.
     pub drain_seconds: u64,
+    /// Bytes on the twin's disk of uploads that are not whole: parts of CARs, and resumable uploads from their creation
+    /// on. One token may have half of them. Absent: 64 GiB.
+    pub spool_bytes_max: u64,
     /// Most bytes of one upload. Absent: as many as a token's quota and the format allow.
     pub upload_bytes_max: Option<u64>,
 }
@@ -44,6 +49,7 @@ impl Default for ApiConfig {
             bytes_per_second_min: 16 << 10,
             request_seconds: 60,
             drain_seconds: 30,
+            spool_bytes_max: 64 << 30,
             upload_bytes_max: None,
         }
     }
@@ -60,6 +66,7 @@ impl ApiConfig {
             ("bytes_per_second_min", self.bytes_per_second_min),
             ("request_seconds", self.request_seconds),
             ("drain_seconds", self.drain_seconds),
+            ("spool_bytes_max", self.spool_bytes_max),
             ("upload_bytes_max", self.upload_bytes_max.unwrap_or(1)),
         ];
         let streams = (!(1..=3).contains(&self.streams_max)).then_some("streams_max");

@@ -1,0 +1,149 @@
+//! CARs in parts: whose they are, how long they stay, and what becomes of them.
+
+use api::Scope;
+use minicbor::{Encoder, data::Tag};
+use serde_json::json;
+use testing::{noise, until};
+use unixfs::{Block, Cid, Importer, Profile};
+
+use crate::{
+    client::{Answer, Client, send},
+    service::Service,
+};
+
+/// A file as CARs of one root, each with the root's node and with half of the leaves.
+pub(crate) struct Split {
+    pub(crate) cid: String,
+    pub(crate) parts: [Vec<u8>; 2],
+}
+
+impl Split {
+    pub(crate) fn of(content: &[u8]) -> Self {
+        let (mut importer, mut blocks) = (Importer::new(Profile::NFT_CLASSIC), Vec::new());
+        let mut take = |block: Block<'_>| match block {
+            Block::Raw { cid, offset, bytes } => {
+                let at = usize::try_from(offset).unwrap();
+                blocks.push((cid, content[at..at + bytes].to_vec()));
+            }
+            Block::Node { cid, block } => blocks.push((cid, block.to_vec())),
+        };
+        importer.write(content, &mut take);
+        let root = importer.finish(&mut take).root.cid;
+        // The root is told last.
+        let top = blocks.pop().unwrap();
+        let (first, second) = blocks.split_at(blocks.len() / 2);
+        let part = |leaves: &[(Cid, Vec<u8>)]| car(&root, &[std::slice::from_ref(&top), leaves].concat());
+        Self { cid: root.to_v1().to_string(), parts: [part(first), part(second)] }
+    }
+}
+
+fn car(root: &Cid, blocks: &[(Cid, Vec<u8>)]) -> Vec<u8> {
+    let mut head = Encoder::new(Vec::new());
+    head.map(2).unwrap().str("roots").unwrap().array(1).unwrap().tag(Tag::new(42)).unwrap();
+    head.bytes(&[&[0][..], &root.to_bytes()].concat()).unwrap().str("version").unwrap().u8(1).unwrap();
+    let sections = blocks.iter().map(|(cid, block)| [&cid.to_bytes()[..], block].concat());
+    let mut car = Vec::new();
+    for section in std::iter::once(head.into_writer()).chain(sections) {
+        let mut left = section.len();
+        while left >= 0x80 {
+            car.push(u8::try_from(left & 0x7f).unwrap() | 0x80);
+            left >>= 7;
+        }
+        car.push(u8::try_from(left).unwrap());
+        car.extend_from_slice(&section);
+    }
+    car
+}
+
+pub(crate) async fn upload(client: &Client, car: &[u8]) -> Answer {
+    send(client.ask("POST", "/upload").header("content-type", "application/car").body(car.to_vec())).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_counts_for_the_token_that_brought_it_and_the_file_for_the_one_that_completed_it() {
+    let service = Service::start().await;
+    let (content, quota) = (noise(1 << 20), 1_100_000);
+    let Split { cid, parts: [first, second] } = Split::of(&content);
+    let [one, other] = ["one", "other"];
+    let one = service.token(one, Scope::Write, |grant| grant.quota_bytes = Some(quota)).await;
+    let other = service.token(other, Scope::Write, |grant| grant.quota_bytes = Some(quota)).await;
+    let [one, other] = [one, other].map(|token| service.client_with(Some(&token)));
+    let partial = upload(&one, &first).await;
+    assert_eq!(
+        (partial.status, partial.body["value"]["pin"]["status"].as_str()),
+        (200, Some("pinning")),
+        "{partial:?}"
+    );
+    let rest = usize::try_from(quota).unwrap() - first.len();
+    assert_eq!(one.put("big", noise(rest + 1)).await.status, 507, "the part counts for it");
+    let whole = upload(&other, &second).await;
+    assert_eq!((whole.status, &whole.body["value"]["cid"]), (200, &json!(cid)), "{whole:?}");
+    assert_eq!(whole.body["value"]["pin"]["status"], "pinned");
+    assert_eq!(other.put("big", noise(rest)).await.status, 507, "the file counts for it");
+    assert_eq!(one.put("big", noise(usize::try_from(quota).unwrap())).await.status, 201, "its part is no more");
+    let list = one.get("/files").await;
+    let label =
+        list.body["value"].as_array().unwrap().iter().find(|it| it["size"] == content.len()).unwrap()["label"].clone();
+    assert_eq!(service.read(label.as_str().unwrap(), &[]).await.unwrap(), content);
+    assert!(service.spooled().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_one_token_fit_its_quota_when_the_whole_does() {
+    let service = Service::start().await;
+    let token = service.token("small", Scope::Write, |grant| grant.quota_bytes = Some(1_050_000)).await;
+    let client = service.client_with(Some(&token));
+    let Split { parts: [first, second], .. } = Split::of(&noise(1 << 20));
+    assert_eq!(upload(&client, &first).await.status, 200);
+    let whole = upload(&client, &second).await;
+    assert_eq!((whole.status, whole.body["value"]["pin"]["status"].as_str()), (200, Some("pinned")), "{whole:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_nobody_completes_go_after_a_week_and_a_delete_takes_them_at_once() {
+    let mut service = Service::start().await;
+    let [old, new] = [noise(1 << 20), noise(700_000)].map(|content| Split::of(&content));
+    for split in [&old, &new] {
+        assert_eq!(upload(&service.client(), &split.parts[0]).await.status, 200);
+    }
+    assert_eq!(service.client().get("/").await.field("count"), "2");
+    service.stop().await;
+    let file = format!("sqlite://{}", service.state.join(api::STORE_FILE).display());
+    let file = sqlx::SqlitePool::connect(&file).await.unwrap();
+    let aged = "UPDATE uploads SET created = created - 8 * 86400 * 1000 WHERE cid = $1";
+    assert_eq!(sqlx::query(aged).bind(&old.cid).execute(&file).await.unwrap().rows_affected(), 1);
+    file.close().await;
+    service.start_again().await;
+    let client = service.client();
+    until("the old part is gone", async || client.get(&format!("/{}", old.cid)).await.status == 404).await;
+    assert_eq!((client.get(&format!("/{}", new.cid)).await.status, service.spooled().len()), (200, 1));
+    // It goes on over the start.
+    let whole = upload(&client, &new.parts[1]).await;
+    assert_eq!(whole.body["value"]["pin"]["status"], "pinned", "{whole:?}");
+    assert_eq!(upload(&client, &old.parts[1]).await.body["value"]["pin"]["status"], "pinning");
+    assert_eq!(client.delete(&format!("/{}", old.cid)).await.status, 202);
+    assert!(service.spooled().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_spools_disk_changed_is_never_stored() {
+    let service = Service::start().await;
+    let (client, content) = (service.client(), noise(1 << 20));
+    let Split { cid, parts: [first, second] } = Split::of(&content);
+    assert_eq!(upload(&client, &first).await.status, 200);
+    let part = service.spooled()[0].join("part");
+    let mut bytes = std::fs::read(&part).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&part, bytes).unwrap();
+    let damaged = upload(&client, &second).await;
+    assert!(damaged.status >= 500, "{damaged:?}");
+    assert_eq!(client.get("/files").await.body["count"], 0);
+    // What comes again takes the place of what was damaged.
+    assert_eq!(upload(&client, &second).await.status, damaged.status);
+    assert_eq!(client.delete(&format!("/{cid}")).await.status, 202);
+    for part in [&first, &second] {
+        assert_eq!(upload(&client, part).await.status, 200);
+    }
+    let label = client.get("/files").await.body["value"][0]["label"].as_str().unwrap().to_owned();
+    assert_eq!(service.read(&label, &[]).await.unwrap(), content);
+}
