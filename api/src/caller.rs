@@ -74,9 +74,9 @@ caller!(Reader: Scope::Read, Writer: Scope::Write, Admin: Scope::Admin);
 /// Returns what the token of a request allows, or that of the session which the console's page shows.
 async fn recognised(service: &Service, headers: &HeaderMap) -> Result<Grant, Refusal> {
     if !headers.contains_key(AUTHORIZATION)
-        && let Some(secret) = session::shown(headers)
+        && let Some(session) = session::shown(headers)
     {
-        return service.store.session(secret.hash(), service::now()).await?.ok_or_else(Refusal::signed_out);
+        return service.store.session(session, service::now()).await?.ok_or_else(Refusal::signed_out);
     }
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Err(Refusal::no_token()) };

@@ -74,7 +74,7 @@ const ROUTES: &[Route] = &[
     route!(Post "/tokens", ADMIN, [], [JSON], "201", "Makes a token and shows it, once"),
     route!(Delete "/tokens/{name}", ADMIN, [], [], "200", "Ends a token, by its name or id"),
     route!(Get "/console/session", READ, [], [], "200", "Console: tells who is signed in"),
-    route!(Post "/console/session", None, [], [JSON], "204", "Console: signs a browser in by a one-time key or a token"),
+    route!(Post "/console/session", None, [], [JSON], "200", "Console: signs a browser in by a one-time key or a token"),
     route!(Delete "/console/session", READ, [], [], "204", "Console: signs a browser out"),
     route!(Get "/audit", ADMIN, ["limit", "before"], [], "200", "Lists who changed what, the newest first"),
     route!(Get "/version", None, [], [], "200", "Tells the version"),

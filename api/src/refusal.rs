@@ -122,7 +122,7 @@ impl Refusal {
     }
 
     pub(crate) fn foreign_page() -> Self {
-        let message = "only the console's own page signs in: `x-evernear-console: 1`, from this host";
+        let message = "only the console's own page signs in: with the field `x-evernear-console`, from this host";
         Self::new(StatusCode::FORBIDDEN, "ERROR_FOREIGN_PAGE", message)
     }
 
