@@ -14,7 +14,7 @@ use twin::{Entry, LeaseChangeError, NameChange, NameState, NameTerms, Position, 
 
 use crate::{
     audit::Subject,
-    caller::{Reader, Writer},
+    caller::{Admin, Reader, Writer},
     files::{InPath, Sent, id},
     refusal::Refusal,
     service::{self, Service},
@@ -133,10 +133,10 @@ pub(crate) async fn set(
     Ok(answer)
 }
 
-/// `DELETE /names/{name}`: ends one for good; its label never comes back.
+/// `DELETE /names/{name}`: ends one for good; its label never comes back, so it is for admins.
 pub(crate) async fn end(
     State(service): State<Arc<Service>>,
-    _: Writer,
+    _: Admin,
     InPath(text): InPath<String>,
 ) -> Result<Response, Refusal> {
     let locator = service.twin.name_locator(&text).map_err(|error| Refusal::caller(&error))?;

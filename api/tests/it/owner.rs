@@ -63,6 +63,25 @@ async fn a_name_is_made_moved_renewed_and_ended_and_tells_its_past() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_writes_points_names_and_neither_ends_them_nor_changes_policies() {
+    let service = Service::start().await;
+    let (admin, writer) =
+        (service.client(), service.client_with(Some(&service.token("write", Scope::Write, |_| {}).await)));
+    let one = writer.put("one", "1").await;
+    assert_eq!(put(&writer, "/names/site", json!({ "file": one.text("id") })).await.status, 200);
+    assert_eq!(put(&writer, "/names/site", json!({})).await.status, 200);
+    let text = "[[link]]\nuse = \"goe\"\n";
+    assert_eq!(send(writer.ask("POST", "/policies/check").body(text)).await.status, 200);
+    for refused in [writer.ask("PUT", "/policies/short").body(text), writer.ask("DELETE", "/names/site")] {
+        let answer = send(refused).await;
+        assert!(answer.status == 403 && answer.message().contains("scope admin"), "{answer:?}");
+    }
+    assert_eq!(admin.get("/names").await.body["value"].as_array().unwrap().len(), 1);
+    assert_eq!(admin.get("/policies").await.body["value"], json!([]));
+    assert_eq!(admin.delete("/names/site").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_admin_makes_tokens_that_count_until_they_are_ended() {
     let service = Service::start().await;
     let client = service.client();
