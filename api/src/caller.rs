@@ -27,7 +27,7 @@ pub(crate) struct Reader(pub(crate) Grant);
 pub(crate) struct Writer(pub(crate) Grant);
 
 /// A caller that may see who did what.
-pub(crate) struct Admin(#[expect(dead_code, reason = "that it is there is what counts")] pub(crate) Grant);
+pub(crate) struct Admin(pub(crate) Grant);
 
 /// Whoever may ask about what everybody may know who is no page in a browser; those need a token that may read.
 pub(crate) struct Asker;

@@ -131,6 +131,12 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, "ERROR_ACCOUNT_RESTRICTED", message)
     }
 
+    pub(crate) fn lesser_maker(what: &str) -> Self {
+        let message =
+            format!("a token makes none with a later end, more quota or a higher rate than its own: lower the {what}");
+        Self::new(StatusCode::FORBIDDEN, "ERROR_ACCOUNT_RESTRICTED", message)
+    }
+
     pub(crate) fn after(self, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
@@ -202,6 +208,7 @@ impl From<StoreError> for Refusal {
         match error {
             StoreError::Closed => Self::stopping(),
             StoreError::Spent => Self::spent_link(),
+            StoreError::MakerEnded => Self::from(TokenFault::Unknown),
             StoreError::NameTaken { .. } => Self::new(StatusCode::CONFLICT, "HTTP_ERROR", error.to_string()),
             error => Self::own(&error),
         }

@@ -74,6 +74,9 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// The token that makes another was ended a moment ago.
+    #[error("the token that makes this one was ended")]
+    MakerEnded,
     /// A one-time link was opened before, or too late.
     #[error("the link signed somebody in already, or is older than ten minutes; `evernear twin console` makes another")]
     Spent,
@@ -86,7 +89,7 @@ pub enum StoreError {
 #[derive(Clone)]
 pub(crate) enum Write {
     Token(Grant, TokenHash),
-    /// Ends a token, and who is signed in by it, at a time in seconds since 1970.
+    /// Ends a token, those that it made, and who is signed in by one of them, at a time in seconds since 1970.
     Revoke(TokenId, u64),
     /// A link signs in, once.
     Key {
@@ -361,7 +364,8 @@ impl Store {
         self.write(Write::Token(grant, hash)).await
     }
 
-    /// Ends a token from `now` on, seconds since 1970. What it stored stays.
+    /// Ends a token from `now` on, seconds since 1970, and those that it made, theirs too. What they stored stays. The
+    /// token of links alone leaves those that were made by it: to sign browsers out stops no program.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -390,7 +394,7 @@ fn private(path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::{RATE_DEFAULT, Scope, Token};
+    use crate::token::{Maker, RATE_DEFAULT, Scope, Token};
 
     fn grant(seed: u8, name: &str) -> (Grant, TokenHash) {
         let token = Token::draw(|bytes: &mut [u8]| {
@@ -407,6 +411,7 @@ mod tests {
             revoked: None,
             quota_bytes: Some(1 << 40),
             rate: RATE_DEFAULT,
+            maker: Maker::Owner,
         };
         (grant, token.hash())
     }

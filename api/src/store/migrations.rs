@@ -9,6 +9,7 @@ use sqlx::{
 const STEPS: &[(i64, &str, &str)] = &[
     (1, "0001_api", include_str!("../../migrations/0001_api.sql")),
     (2, "0002_console", include_str!("../../migrations/0002_console.sql")),
+    (3, "0003_makers", include_str!("../../migrations/0003_makers.sql")),
 ];
 
 /// Returns what brings the file up to date.

@@ -7,7 +7,7 @@ use twin::Batch;
 use super::{Line, PinRow, PinStatus, Resumable, Source, Store, StoreError, Upload};
 use crate::{
     session::SecretHash,
-    token::{Grant, Scope, TokenHash, TokenId},
+    token::{Grant, Maker, Scope, TokenHash, TokenId},
 };
 
 /// What begins a statement that reads uploads.
@@ -242,6 +242,12 @@ fn grant(row: &SqliteRow) -> Result<(Grant, TokenHash), StoreError> {
     const TABLE: &str = "tokens";
     let damaged = || StoreError::Damaged { table: TABLE };
     let optional = |name| row.try_get::<Option<i64>, _>(name)?.map(|it| unsigned(it, TABLE)).transpose();
+    let maker = match (row.try_get::<Option<&[u8]>, _>("maker")?, row.try_get::<i64, _>("links")?) {
+        (None, 0) => Maker::Owner,
+        (None, _) => Maker::Links,
+        (Some(id), 0) => Maker::Token(TokenId(exact(id, TABLE)?)),
+        (Some(_), _) => return Err(damaged()),
+    };
     let grant = Grant {
         id: TokenId(exact(row.try_get("id")?, TABLE)?),
         name: row.try_get("name")?,
@@ -251,6 +257,7 @@ fn grant(row: &SqliteRow) -> Result<(Grant, TokenHash), StoreError> {
         revoked: optional("revoked")?,
         quota_bytes: optional("quota")?,
         rate: u32::try_from(row.try_get::<i64, _>("rate")?).map_err(|_| damaged())?,
+        maker,
     };
     Ok((grant, TokenHash::from_bytes(exact(row.try_get("hash")?, TABLE)?)))
 }

@@ -5,7 +5,10 @@ use sqlx::{Sqlite, SqlitePool, Transaction, query};
 use tokio::sync::mpsc;
 
 use super::{Job, StoreError, Write};
-use crate::session::{KEYS_MAX, SESSIONS_MAX};
+use crate::{
+    session::{KEYS_MAX, SESSIONS_MAX},
+    token::Maker,
+};
 
 /// Writes of one transaction.
 const GROUP_MAX: usize = 256;
@@ -46,9 +49,15 @@ async fn write_all(pool: &SqlitePool, writes: &[Write]) -> Result<Vec<Result<(),
 async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write) -> Result<(), StoreError> {
     match write {
         Write::Token(grant, hash) => {
+            let maker = match &grant.maker {
+                Maker::Token(id) => Some(&id.0[..]),
+                Maker::Owner | Maker::Links => None,
+            };
+            // Of a token that was ended while it made this one nothing is left.
             let added = query(
-                "INSERT INTO tokens (id, hash, name, scope, created, expires, revoked, quota, rate)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                "INSERT INTO tokens (id, hash, name, scope, created, expires, revoked, quota, rate, maker, links)
+                 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
+                 WHERE $10 IS NULL OR EXISTS (SELECT 1 FROM tokens WHERE id = $10 AND revoked IS NULL)",
             )
             .bind(&grant.id.0[..])
             .bind(&hash.as_bytes()[..])
@@ -59,9 +68,12 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write) -> Result<(), St
             .bind(grant.revoked.map(number))
             .bind(grant.quota_bytes.map(number))
             .bind(i64::from(grant.rate))
+            .bind(maker)
+            .bind(i64::from(grant.maker == Maker::Links))
             .execute(&mut **to)
             .await;
             match added {
+                Ok(added) if added.rows_affected() == 0 => Err(StoreError::MakerEnded),
                 Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
                     Err(StoreError::NameTaken { name: grant.name.clone() })
                 }
@@ -69,10 +81,19 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write) -> Result<(), St
             }
         }
         Write::Revoke(token, now) => {
-            let revoke = query("UPDATE tokens SET revoked = $2 WHERE id = $1 AND revoked IS NULL");
+            let revoke = query(
+                "WITH RECURSIVE ending (id, links) AS (
+                     SELECT id, links FROM tokens WHERE id = $1
+                     UNION SELECT made.id, made.links FROM tokens AS made JOIN ending ON made.maker = ending.id
+                     WHERE NOT ending.links)
+                 UPDATE tokens SET revoked = $2 WHERE id IN (SELECT id FROM ending) AND revoked IS NULL",
+            );
             revoke.bind(&token.0[..]).bind(number(*now)).execute(&mut **to).await?;
-            for end in ["DELETE FROM sessions WHERE token = $1", "DELETE FROM console_keys WHERE token = $1"] {
-                query(end).bind(&token.0[..]).execute(&mut **to).await?;
+            for end in [
+                "DELETE FROM sessions WHERE token IN (SELECT id FROM tokens WHERE revoked IS NOT NULL)",
+                "DELETE FROM console_keys WHERE token IN (SELECT id FROM tokens WHERE revoked IS NOT NULL)",
+            ] {
+                query(end).execute(&mut **to).await?;
             }
             Ok(())
         }

@@ -116,6 +116,65 @@ async fn an_admin_makes_tokens_that_count_until_they_are_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_makes_none_that_outlives_it_or_has_more_and_takes_those_that_it_made_with_it() {
+    let service = Service::start().await;
+    let (client, end) = (service.client(), 4_000_000_000);
+    let bounds = |grant: &mut api::Grant| {
+        (grant.expires, grant.quota_bytes, grant.rate) = (Some(end), Some(1000), 50);
+    };
+    let first = service.client_with(Some(&service.token("first", Scope::Admin, bounds).await));
+    let make = async |by: &Client, body: Value| send(by.ask("POST", "/tokens").body(body.to_string())).await;
+    for more in [
+        json!({ "expires": "never" }),
+        json!({ "expires": "2099-01-01" }),
+        json!({ "quota": 1001 }),
+        json!({ "rate": 51 }),
+    ] {
+        let mut body = more.clone();
+        body["name"] = "more".into();
+        body["scope"] = "read".into();
+        let answer = make(&first, body).await;
+        assert!(answer.status == 403 && answer.message().contains("than its own"), "{more}: {answer:?}");
+    }
+    let second = make(&first, json!({ "name": "second", "scope": "admin" })).await;
+    let value = &second.body["value"];
+    assert_eq!((second.status, &value["quota"], &value["rate"]), (201, &json!(1000), &json!(50)), "{second:?}");
+    assert!(value["expires"].as_str().unwrap().starts_with("2096-10-02") && value["maker"].is_string(), "{second:?}");
+    let second = service.client_with(Some(second.text("token")));
+    let third = make(&second, json!({ "name": "third", "scope": "read" })).await;
+    let third = service.client_with(Some(third.text("token")));
+    let beside = make(&client, json!({ "name": "beside", "scope": "read" })).await;
+    let beside = service.client_with(Some(beside.text("token")));
+    assert_eq!(third.get("/files").await.status, 200);
+    assert_eq!(client.delete("/tokens/first").await.status, 200);
+    for ended in [&first, &second, &third] {
+        assert_eq!(ended.get("/files").await.status, 401);
+    }
+    assert_eq!(beside.get("/files").await.status, 200, "another's stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_has_the_name_of_the_links_token_and_what_is_made_in_the_console_outlives_its_sessions() {
+    let service = Service::start().await;
+    let client = service.client();
+    let taken = send(client.ask("POST", "/tokens").body(r#"{"name":"console","scope":"admin"}"#)).await;
+    assert!(taken.status == 400 && taken.message().contains("sign in by a link"), "{taken:?}");
+    let mut browser = crate::console::Browser::new(&service);
+    browser.sign_in_by_link(&service).await;
+    let made = send(browser.ask("POST", "/tokens").body(r#"{"name":"ci","scope":"read"}"#)).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let tokens = client.get("/tokens").await;
+    let of =
+        |name: &str| tokens.body["value"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap().clone();
+    assert_eq!((&of("ci")["maker"], &of("admin")["maker"]), (&of("console")["id"], &Value::Null));
+    assert_eq!(client.delete("/tokens/console").await.status, 200);
+    assert_eq!(send(browser.ask("GET", "/files")).await.status, 401);
+    assert_eq!(service.client_with(Some(made.text("token"))).get("/files").await.status, 200);
+    browser.sign_in_by_link(&service).await;
+    assert_eq!(send(browser.ask("GET", "/files")).await.status, 200, "the next link is of a new one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn health_tells_where_shards_are_and_how_many_may_be_lost() {
     let service = Service::start().await;
     let client = service.client();
