@@ -9,3 +9,6 @@ CREATE INDEX tokens_by_maker ON tokens (maker) WHERE maker IS NOT NULL;
 -- A session is a hash of two secrets from now on; those of one secret are nobody's.
 DELETE FROM sessions;
 DELETE FROM console_keys;
+
+-- What a line is about that is no object: the name of a token or a policy.
+ALTER TABLE audit ADD COLUMN about TEXT CHECK (length(about) <= 64);

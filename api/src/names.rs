@@ -28,6 +28,8 @@ const NO_NAME: &str = "there is no such name; GET /names lists them";
 #[serde(rename_all = "camelCase")]
 struct Name {
     name: String,
+    /// What lines of the audit log call it.
+    id: String,
     /// The DNS label that stays. Whoever has it reads what the name stands for.
     label: String,
     url: String,
@@ -85,6 +87,7 @@ impl Name {
         let target = history.first().cloned().expect("a name that is shown was filed");
         Self {
             name: entry.path.clone(),
+            id: entry.capability.locator().to_string(),
             label: entry.label().to_string(),
             url: url.of_entry(entry),
             version: target.version,

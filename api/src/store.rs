@@ -178,6 +178,8 @@ pub struct Line {
     pub action: String,
     /// Of which object, where it is one.
     pub subject: Option<Locator>,
+    /// Of which token or policy, by its name, where it is one.
+    pub about: Option<String>,
     /// The HTTP status of the answer.
     pub status: u16,
     /// Bytes that were stored.
@@ -504,6 +506,7 @@ mod tests {
             token: TokenId([1; 8]),
             action: "PUT /files/{name}".into(),
             subject: Some(Locator([2; 32])),
+            about: Some("ci".into()),
             status: 201,
             bytes: 7,
         };

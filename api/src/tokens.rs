@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
+    audit::About,
     caller::Admin,
     files::{InPath, Sent},
     refusal::Refusal,
@@ -132,8 +133,9 @@ pub(crate) async fn add(
     let (id, maker) = (token.id(), Maker::Token(maker.id));
     let grant = Grant { id, name, scope, created, expires, revoked: None, quota_bytes, rate, maker };
     service.store.add(grant.clone(), token.hash()).await?;
+    let about = About(grant.name.clone());
     let made = Made { line: Line::of(grant, 0), token: &token.expose() };
-    Ok((StatusCode::CREATED, Json(json!({ "ok": true, "value": made }))).into_response())
+    Ok((StatusCode::CREATED, Extension(about), Json(json!({ "ok": true, "value": made }))).into_response())
 }
 
 #[derive(Serialize)]
@@ -152,7 +154,8 @@ pub(crate) async fn end(
     let unknown = || Refusal::not_found("there is no such token; GET /tokens lists them");
     let grant = service.store.find_token(&text).await?.ok_or_else(unknown)?;
     service.store.revoke(grant.id, service::now()).await?;
-    Ok(Json(json!({ "ok": true, "value": { "id": grant.id.to_string(), "name": grant.name } })).into_response())
+    let body = Json(json!({ "ok": true, "value": { "id": grant.id.to_string(), "name": grant.name } }));
+    Ok((Extension(About(grant.name)), body).into_response())
 }
 
 async fn live(service: &Service) -> Result<Vec<Grant>, Refusal> {

@@ -322,6 +322,7 @@ fn line(row: &SqliteRow) -> Result<(u64, Line), StoreError> {
         token: TokenId(exact(row.try_get("token")?, TABLE)?),
         action: row.try_get("action")?,
         subject: subject.map(|bytes| exact(bytes, TABLE).map(Locator)).transpose()?,
+        about: row.try_get("about")?,
         status: u16::try_from(row.try_get::<i64, _>("status")?).map_err(|_| StoreError::Damaged { table: TABLE })?,
         bytes: unsigned(row.try_get("bytes")?, TABLE)?,
     };

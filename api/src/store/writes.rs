@@ -202,11 +202,12 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write) -> Result<(), St
         }
         Write::Audit(line) => {
             let added =
-                query("INSERT INTO audit (at, token, action, subject, status, bytes) VALUES ($1, $2, $3, $4, $5, $6)")
+                query("INSERT INTO audit (at, token, action, subject, about, status, bytes) VALUES ($1, $2, $3, $4, $5, $6, $7)")
                     .bind(number(line.at_ms))
                     .bind(&line.token.0[..])
                     .bind(&line.action)
                     .bind(line.subject.as_ref().map(|it| &it.0[..]))
+                    .bind(&line.about)
                     .bind(i64::from(line.status))
                     .bind(number(line.bytes))
                     .execute(&mut **to)

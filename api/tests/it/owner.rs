@@ -175,6 +175,29 @@ async fn nobody_has_the_name_of_the_links_token_and_what_is_made_in_the_console_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_which_token_policy_or_name_a_line_is_about() {
+    let service = Service::start().await;
+    let client = service.client();
+    let one = client.put("one", "1").await;
+    let ci = send(client.ask("POST", "/tokens").body(r#"{"name":"ci","scope":"read"}"#)).await;
+    client.delete(&format!("/tokens/{}", ci.text("id"))).await;
+    client.delete("/tokens/my%20old").await;
+    send(client.ask("PUT", "/policies/short").body("[[link]]\nuse = \"goe\"\n")).await;
+    let name = put(&client, "/names/site", json!({ "file": one.text("id") })).await;
+    client.delete("/names/site").await;
+    let log = client.get("/audit").await;
+    let lines: Vec<_> = log.body["value"].as_array().unwrap().iter().rev().skip(1).collect();
+    let about: Vec<_> = lines.iter().map(|line| (line["about"].as_str(), line["status"].as_u64().unwrap())).collect();
+    let said =
+        [(Some("ci"), 201), (Some("ci"), 200), (Some("my old"), 404), (Some("short"), 400), (None, 200), (None, 200)];
+    assert_eq!(about, said, "{log:?}");
+    assert!(
+        name.text("id").len() == 64 && lines[4]["id"] == name.text("id") && lines[5]["id"] == name.text("id"),
+        "{log:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn health_tells_where_shards_are_and_how_many_may_be_lost() {
     let service = Service::start().await;
     let client = service.client();
