@@ -126,6 +126,13 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, "ERROR_FOREIGN_PAGE", message)
     }
 
+    pub(crate) fn insecure_sign_in() -> Self {
+        let message = "the console was opened by http:// over a network, where whoever reads along would be signed in too. Open it by \
+                       https:// through what speaks TLS in front, or on the twin's machine, by a tunnel for instance: \
+                       `ssh -L 8081:127.0.0.1:8081 MACHINE`. `insecure_sign_in = true` in [api] of twin.toml allows it as it is";
+        Self::new(StatusCode::FORBIDDEN, "ERROR_INSECURE_SIGN_IN", message)
+    }
+
     pub(crate) fn scope(needs: Scope) -> Self {
         let message = format!("Account restricted: this needs a token of scope {needs}.");
         Self::new(StatusCode::FORBIDDEN, "ERROR_ACCOUNT_RESTRICTED", message)

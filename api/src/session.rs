@@ -5,11 +5,12 @@
 //! page, which a browser keeps for each port by itself, and comes in a field. A program on another port that is sent the
 //! cookie has one of both. The browser must also name no other page than the console's own.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{COOKIE, HOST, ORIGIN},
+    uri::Authority,
 };
 use data_encoding::BASE64URL_NOPAD;
 use zeroize::{Zeroize, Zeroizing};
@@ -86,6 +87,22 @@ impl fmt::Debug for Secret {
 pub(crate) fn is_own_page(headers: &HeaderMap) -> bool {
     let sites = || headers.get_all(SEC_FETCH_SITE).iter();
     only(headers, FIELD).is_some() && sites().all(|site| site == "same-origin") && is_own_origin(headers)
+}
+
+/// Whether what the page of a request sends goes by TLS or stays on its machine, as far as a browser says so; programs
+/// that say nothing know what they do.
+pub(crate) fn is_private(headers: &HeaderMap) -> bool {
+    !headers.contains_key(ORIGIN)
+        || only(headers, ORIGIN).and_then(|origin| origin.split_once("://")).is_some_and(|(scheme, authority)| {
+            scheme == "https" || authority.parse().is_ok_and(|authority: Authority| is_loopback(authority.host()))
+        })
+}
+
+/// Whether browsers ask this machine alone for a host (RFC 6761 section 6.3).
+fn is_loopback(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.ends_with(".localhost") || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 /// Whether the web origin that a request names, if it names one, is the host that it asks. Who has a name of theirs
@@ -186,6 +203,34 @@ mod tests {
         }
         assert!(!is_own_page(&headers(&[own[1]])), "no field");
         assert!(!is_own_page(&headers(&[own[0], ("origin", "http://127.0.0.1:8081")])), "no host to compare with");
+    }
+
+    #[test]
+    fn what_goes_by_tls_or_stays_on_its_machine_is_private() {
+        for origin in [
+            "https://files.example",
+            "http://127.0.0.1:8081",
+            "http://127.9.9.9",
+            "http://[::1]:8081",
+            "http://localhost:1",
+            "http://a.LOCALHOST",
+        ] {
+            assert!(is_private(&headers(&[("origin", origin)])), "{origin}");
+        }
+        assert!(is_private(&headers(&[])), "a program");
+        for origin in [
+            "http://10.0.0.1:8081",
+            "http://files.example",
+            "http://localhost.example",
+            "http://[::2]:1",
+            "null",
+            "http://",
+            "x",
+        ] {
+            assert!(!is_private(&headers(&[("origin", origin)])), "{origin}");
+        }
+        let two = [("origin", "https://files.example"), ("origin", "https://files.example")];
+        assert!(!is_private(&headers(&two)));
     }
 
     #[test]

@@ -43,6 +43,9 @@ pub(crate) async fn begin(
     if !session::is_own_page(&headers) {
         return Err(Refusal::foreign_page());
     }
+    if !service.config.insecure_sign_in && !session::is_private(&headers) {
+        return Err(Refusal::insecure_sign_in());
+    }
     let Shown { key, token } = sent.small(&service).await?;
     let (grant, key) = match (key.map(Zeroizing::new), token.map(Zeroizing::new)) {
         (Some(key), None) => {

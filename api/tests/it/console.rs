@@ -271,6 +271,47 @@ async fn no_page_but_the_consoles_own_rides_on_the_cookie() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_on_another_port_that_is_sent_the_cookie_can_do_nothing_by_it() {
+    let service = Service::start().await;
+    let (key, _) = key(&service).await;
+    let mut browser = Browser::new(&service);
+    browser.sign_in(json!({ "key": key })).await;
+    let mut other = Browser::new(&service);
+    other.sign_in(json!({ "token": service.token })).await;
+    for field in ["1", "", &"A".repeat(43), &other.field] {
+        let thief = Browser { cookie: browser.cookie.clone(), field: field.to_owned(), ..Browser::new(&service) };
+        for (method, path) in [("GET", "/files"), ("GET", "/console/session"), ("DELETE", "/console/session")] {
+            assert_eq!(send(thief.ask(method, path)).await.status, 401, "{field}: {method} {path}");
+        }
+    }
+    let alone = Browser { cookie: None, field: browser.field.clone(), ..Browser::new(&service) };
+    assert_eq!(send(alone.ask("GET", "/files")).await.status, 401, "nor by what the page keeps");
+    assert_eq!(send(browser.ask("GET", "/files")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_signs_in_over_a_network_in_clear_unless_the_configuration_allows_it() {
+    let service = Service::start().await;
+    let open = Service::with(|config| config.insecure_sign_in = true).await;
+    let sign_in = async |service: &Service, origin: &str, key: &str| {
+        let host = origin.split_once("://").unwrap().1;
+        let ask = service.client_with(None).ask("POST", "/console/session").header("x-evernear-console", "1");
+        send(ask.header("host", host).header("origin", origin).body(json!({ "key": key }).to_string())).await
+    };
+    let (key_of_one, _) = key(&service).await;
+    let refused = sign_in(&service, "http://twin.example:8081", &key_of_one).await;
+    assert_eq!(
+        (refused.status, &refused.body["error"]["code"]),
+        (403, &json!("ERROR_INSECURE_SIGN_IN")),
+        "{refused:?}"
+    );
+    assert!(refused.message().contains("insecure_sign_in = true"), "{refused:?}");
+    assert_eq!(sign_in(&service, "https://twin.example", &key_of_one).await.status, 200, "the key was not spent");
+    let (key_of_other, _) = key(&open).await;
+    assert_eq!(sign_in(&open, "http://twin.example:8081", &key_of_other).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn browsers_that_are_signed_in_are_bounded_and_a_token_that_came_along_counts_alone() {
     let service = Service::start().await;
     let read = service.token("read", Scope::Read, |_| {}).await;
