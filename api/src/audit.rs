@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
-    extract::{MatchedPath, Request, State},
+    Json, RequestExt,
+    extract::{MatchedPath, RawPathParams, Request, State},
     http::Method,
     middleware::Next,
     response::{IntoResponse, Response},
@@ -25,6 +25,8 @@ use crate::{
 
 const LIMIT: u32 = 100;
 const LIMIT_MAX: u32 = 1000;
+/// Characters of what a line is about; a name of a token or a policy has no more.
+const ABOUT_MAX: usize = 64;
 
 /// What a request was about; handlers leave it with their answer.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +42,11 @@ impl Subject {
     }
 }
 
+/// The name of the token or the policy that a request was about; handlers leave it where the path has another or none.
+/// Names of files and stable names are no part of the log: their ids are.
+#[derive(Debug, Clone)]
+pub(crate) struct About(pub(crate) String);
+
 /// Writes a line for each request that could change something.
 pub(crate) async fn note(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
     let known = Known::default();
@@ -50,21 +57,36 @@ pub(crate) async fn note(State(service): State<Arc<Service>>, mut request: Reque
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     // Routes and methods are ours, so both are short.
     let action = format!("{} {route}", request.method());
+    let is_of_name = route == "/tokens/{name}" || route == "/policies/{name}";
+    let about = if is_of_name { in_path(&mut request).await } else { None };
     // A task of its own: a caller that hangs up has it done all the same, and written down.
     let work = service.clone();
-    let noted = service.tasks.spawn(async move { written(&work, next.run(request).await, &known, &action).await });
+    let noted =
+        service.tasks.spawn(async move { written(&work, next.run(request).await, &known, (&action, about)).await });
     noted.await.unwrap_or_else(|_| Refusal::stopping().into_response())
 }
 
+async fn in_path(request: &mut Request) -> Option<About> {
+    let segments = request.extract_parts::<RawPathParams>().await.ok()?;
+    segments.iter().next().map(|(_, text)| About(text.to_owned()))
+}
+
 /// Writes the line of a request that was answered. Returns what its caller is told.
-async fn written(service: &Service, answer: Response, known: &Known, action: &str) -> Response {
+async fn written(
+    service: &Service,
+    answer: Response,
+    known: &Known,
+    (action, about): (&str, Option<About>),
+) -> Response {
     let Some(token) = known.token() else { return answer };
     let subject = answer.extensions().get::<Subject>().copied();
+    let about = answer.extensions().get::<About>().cloned().or(about);
     let line = Line {
         at_ms: now_ms(),
         token,
         action: action.chars().take(64).collect(),
         subject: subject.and_then(|it| it.locator),
+        about: about.map(|it| it.0.chars().filter(|it| !it.is_control()).take(ABOUT_MAX).collect()),
         status: answer.status().as_u16(),
         bytes: subject.map_or(0, |it| it.bytes),
     };
@@ -102,6 +124,7 @@ pub(crate) async fn list(
             "at_ms": line.at_ms,
             "token": line.token.to_string(),
             "action": line.action,
+            "about": line.about,
             "id": line.subject.map(|it| it.to_string()),
             "status": line.status,
             "bytes": line.bytes,

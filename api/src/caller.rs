@@ -28,7 +28,7 @@ pub(crate) struct Reader(pub(crate) Grant);
 pub(crate) struct Writer(pub(crate) Grant);
 
 /// A caller that may see who did what.
-pub(crate) struct Admin(#[expect(dead_code, reason = "that it is there is what counts")] pub(crate) Grant);
+pub(crate) struct Admin(pub(crate) Grant);
 
 /// Whoever may ask about what everybody may know who is no page in a browser; those need a token that may read.
 pub(crate) struct Asker;
@@ -88,9 +88,9 @@ caller!(Reader: Scope::Read, Writer: Scope::Write, Admin: Scope::Admin);
 /// Returns what the token of a request allows, or that of the session which the console's page shows.
 async fn recognised(service: &Service, headers: &HeaderMap) -> Result<Grant, Refusal> {
     if !headers.contains_key(AUTHORIZATION)
-        && let Some(secret) = session::shown(headers)
+        && let Some(session) = session::shown(headers)
     {
-        return service.store.session(secret.hash(), service::now()).await?.ok_or_else(Refusal::signed_out);
+        return service.store.session(session, service::now()).await?.ok_or_else(Refusal::signed_out);
     }
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Err(Refusal::no_token()) };

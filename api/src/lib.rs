@@ -61,7 +61,7 @@ pub use rate::Rates;
 pub use run::{Api, Running, StartError};
 pub use store::{Line, STORE_FILE, Source, Store, StoreError, Upload};
 pub use token::{
-    Grant, RATE_DEFAULT, Scope, ScopeError, TOKEN_NAME_BYTES_MAX, Token, TokenError, TokenFault, TokenHash, TokenId,
-    TokenNameError, check_token_name,
+    Grant, Maker, RATE_DEFAULT, Scope, ScopeError, TOKEN_NAME_BYTES_MAX, Token, TokenError, TokenFault, TokenHash,
+    TokenId, TokenNameError, check_token_name,
 };
 pub use wishes::{Defaults, WishError, wishes};

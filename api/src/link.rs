@@ -16,11 +16,9 @@ use crate::{
     service::now,
     session::{KEY_SECONDS, Secret},
     store::{Store, StoreError, Write},
-    token::{Grant, RATE_DEFAULT, Scope, Token, TokenId},
+    token::{Grant, LINKS_NAME, Maker, RATE_DEFAULT, Scope, Token, TokenId},
 };
 
-/// What the token of sessions by link is called. Nobody holds its secret; to end it ends them.
-const TOKEN_NAME: &str = "console";
 /// Longest address in the lock file: brackets, 39 digits and colons, a port.
 const ADDRESS_BYTES_MAX: u64 = 64;
 
@@ -44,7 +42,7 @@ pub enum LinkError {
         /// The cause.
         source: io::Error,
     },
-    /// The file of tokens cannot be used, or a token of another scope has the name of the console's.
+    /// The file of tokens cannot be used.
     #[error("the link cannot be kept")]
     Store(#[from] StoreError),
     /// The system has no randomness.
@@ -84,33 +82,29 @@ pub async fn console_link(state: &Path) -> Result<Link, LinkError> {
 /// Makes a link to a twin that listens at an address.
 pub(crate) async fn draw(store: &Store, address: SocketAddr) -> Result<Link, LinkError> {
     let now = now();
-    let token = match console_token(store, now).await? {
+    let token = match links_token(store).await? {
         Some(token) => token,
-        None => add_console_token(store, now).await?,
+        None => add_links_token(store, now).await?,
     };
     let secret = Secret::draw(getrandom::fill)?;
     store.write(Write::Key { hash: secret.hash(), token, now, expires: now + KEY_SECONDS }).await?;
     Ok(Link(Zeroizing::new(format!("http://{}{ROOT}#key={}", reachable(address), &*secret.expose()))))
 }
 
-async fn console_token(store: &Store, now: u64) -> Result<Option<TokenId>, StoreError> {
-    let is_one = |it: &Grant| {
-        it.name == TOKEN_NAME
-            && it.scope == Scope::Admin
-            && it.revoked.is_none()
-            && it.expires.is_none_or(|end| end > now)
-    };
+/// Returns the token of all who sign in by a link. Its mark says which it is: anybody could have given its name.
+async fn links_token(store: &Store) -> Result<Option<TokenId>, StoreError> {
+    let is_one = |it: &Grant| it.maker == Maker::Links && it.revoked.is_none();
     Ok(store.tokens().await?.into_iter().find(is_one).map(|grant| grant.id))
 }
 
-async fn add_console_token(store: &Store, created: u64) -> Result<TokenId, LinkError> {
+async fn add_links_token(store: &Store, created: u64) -> Result<TokenId, LinkError> {
     let token = Token::draw(getrandom::fill)?;
-    let (id, name) = (token.id(), TOKEN_NAME.to_owned());
+    let (id, name, scope, rate, maker) = (token.id(), LINKS_NAME.to_owned(), Scope::Admin, RATE_DEFAULT, Maker::Links);
     let (expires, revoked, quota_bytes) = (None, None, None);
-    let grant = Grant { id, name, scope: Scope::Admin, created, expires, revoked, quota_bytes, rate: RATE_DEFAULT };
+    let grant = Grant { id, name, scope, created, expires, revoked, quota_bytes, rate, maker };
     match store.add(grant, token.hash()).await {
-        // Another program made it a moment ago, or a lesser token has its name.
-        Err(taken @ StoreError::NameTaken { .. }) => Ok(console_token(store, created).await?.ok_or(taken)?),
+        // Another program made it a moment ago.
+        Err(taken @ StoreError::NameTaken { .. }) => Ok(links_token(store).await?.ok_or(taken)?),
         added => Ok(added.map(|()| id)?),
     }
 }
@@ -152,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_links_are_of_one_token_and_a_lesser_one_of_its_name_is_told() {
+    async fn all_links_are_of_one_token_which_its_mark_names() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).await.unwrap();
         let address = "127.0.0.1:8081".parse().unwrap();
@@ -161,12 +155,18 @@ mod tests {
         let tokens = store.tokens().await.unwrap();
         let [console] = &tokens[..] else { panic!("{tokens:?}") };
         assert_eq!((console.name.as_str(), console.scope), ("console", Scope::Admin));
+        assert_eq!(console.maker, Maker::Links);
+        let somebodys = Token::draw(getrandom::fill).unwrap();
+        let grant =
+            |name: &str| Grant { id: somebodys.id(), maker: Maker::Owner, name: name.into(), ..console.clone() };
+        let taken = store.add(grant("console"), somebodys.hash()).await.unwrap_err();
+        assert!(matches!(taken, StoreError::NameTaken { .. }), "{taken:?}");
         store.revoke(console.id, 7).await.unwrap();
-        let lesser = Token::draw(getrandom::fill).unwrap();
-        let grant = Grant { id: lesser.id(), scope: Scope::Read, ..console.clone() };
-        store.add(grant, lesser.hash()).await.unwrap();
-        let error = draw(&store, address).await.unwrap_err();
-        assert!(matches!(error, LinkError::Store(StoreError::NameTaken { .. })), "{error:?}");
+        store.add(grant("mine"), somebodys.hash()).await.unwrap();
+        draw(&store, address).await.unwrap();
+        let marked = store.tokens().await.unwrap().into_iter().filter(|it| it.maker == Maker::Links);
+        let marked: Vec<_> = marked.map(|it| (it.id, it.revoked.is_some())).collect();
+        assert!(marked.len() == 2 && marked.contains(&(console.id, true)), "an ended one is another: {marked:?}");
         store.close().await;
     }
 

@@ -14,7 +14,7 @@ use twin::{Entry, LeaseChangeError, NameChange, NameState, NameTerms, Position, 
 
 use crate::{
     audit::Subject,
-    caller::{Reader, Writer},
+    caller::{Admin, Reader, Writer},
     files::{InPath, Sent, id},
     refusal::Refusal,
     service::{self, Service},
@@ -28,6 +28,8 @@ const NO_NAME: &str = "there is no such name; GET /names lists them";
 #[serde(rename_all = "camelCase")]
 struct Name {
     name: String,
+    /// What lines of the audit log call it.
+    id: String,
     /// The DNS label that stays. Whoever has it reads what the name stands for.
     label: String,
     url: String,
@@ -85,6 +87,7 @@ impl Name {
         let target = history.first().cloned().expect("a name that is shown was filed");
         Self {
             name: entry.path.clone(),
+            id: entry.capability.locator().to_string(),
             label: entry.label().to_string(),
             url: url.of_entry(entry),
             version: target.version,
@@ -133,10 +136,10 @@ pub(crate) async fn set(
     Ok(answer)
 }
 
-/// `DELETE /names/{name}`: ends one for good; its label never comes back.
+/// `DELETE /names/{name}`: ends one for good; its label never comes back, so it is for admins.
 pub(crate) async fn end(
     State(service): State<Arc<Service>>,
-    _: Writer,
+    _: Admin,
     InPath(text): InPath<String>,
 ) -> Result<Response, Refusal> {
     let locator = service.twin.name_locator(&text).map_err(|error| Refusal::caller(&error))?;

@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 use twin::{POLICY_SECONDS, PolicyNameError, PolicySource, PolicySourceError};
 
 use crate::{
-    caller::{Reader, Writer},
+    caller::{Admin, Reader, Writer},
     files::{InPath, InQuery, Sent},
     policy_check::{CheckedLink, PolicyCheckError, check_policy},
     refusal::{Refusal, causes},
@@ -119,10 +119,11 @@ pub(crate) async fn check(State(service): State<Arc<Service>>, _: Writer, sent: 
     Ok(Json(json!({ "ok": true, "value": value })).into_response())
 }
 
-/// `PUT /policies/{name}`: checks the text that is the body and publishes it as the next version.
+/// `PUT /policies/{name}`: checks the text that is the body and publishes it as the next version. It governs all that
+/// names the policy, whoever stored it: so it is for admins.
 pub(crate) async fn publish(
     State(service): State<Arc<Service>>,
-    _: Writer,
+    _: Admin,
     InPath(name): InPath<String>,
     InQuery(Ask { expires }): InQuery<Ask>,
     sent: Sent,

@@ -127,12 +127,25 @@ impl Refusal {
     }
 
     pub(crate) fn foreign_page() -> Self {
-        let message = "only the console's own page signs in: `x-evernear-console: 1`, from this host";
+        let message = "only the console's own page signs in: with the field `x-evernear-console`, from this host";
         Self::new(StatusCode::FORBIDDEN, "ERROR_FOREIGN_PAGE", message)
+    }
+
+    pub(crate) fn insecure_sign_in() -> Self {
+        let message = "the console was opened by http:// over a network, where whoever reads along would be signed in too. Open it by \
+                       https:// through what speaks TLS in front, or on the twin's machine, by a tunnel for instance: \
+                       `ssh -L 8081:127.0.0.1:8081 MACHINE`. `insecure_sign_in = true` in [api] of twin.toml allows it as it is";
+        Self::new(StatusCode::FORBIDDEN, "ERROR_INSECURE_SIGN_IN", message)
     }
 
     pub(crate) fn scope(needs: Scope) -> Self {
         let message = format!("Account restricted: this needs a token of scope {needs}.");
+        Self::new(StatusCode::FORBIDDEN, "ERROR_ACCOUNT_RESTRICTED", message)
+    }
+
+    pub(crate) fn lesser_maker(what: &str) -> Self {
+        let message =
+            format!("a token makes none with a later end, more quota or a higher rate than its own: lower the {what}");
         Self::new(StatusCode::FORBIDDEN, "ERROR_ACCOUNT_RESTRICTED", message)
     }
 
@@ -215,6 +228,7 @@ impl From<StoreError> for Refusal {
                 Self::new(StatusCode::CONFLICT, "HTTP_ERROR", error.to_string())
             }
             StoreError::Share { .. } => Self::new(StatusCode::CONFLICT, "INSUFFICIENT_FUNDS", error.to_string()),
+            StoreError::MakerEnded => Self::from(TokenFault::Unknown),
             error => Self::own(&error),
         }
     }

@@ -32,8 +32,8 @@ struct Shown {
     token: Option<String>,
 }
 
-/// `POST /console/session`: signs a browser in. It is for the console's page alone, so that no other page signs
-/// somebody in as somebody else.
+/// `POST /console/session`: signs a browser in, and tells its page the secret that goes beside the cookie. It is for the
+/// console's page alone, so that no other page signs somebody in as somebody else.
 pub(crate) async fn begin(
     State(service): State<Arc<Service>>,
     Extension(known): Extension<Known>,
@@ -42,6 +42,9 @@ pub(crate) async fn begin(
 ) -> Result<Response, Refusal> {
     if !session::is_own_page(&headers) {
         return Err(Refusal::foreign_page());
+    }
+    if !service.config.insecure_sign_in && !session::is_private(&headers) {
+        return Err(Refusal::insecure_sign_in());
     }
     let Shown { key, token } = sent.small(&service).await?;
     let (grant, key) = match (key.map(Zeroizing::new), token.map(Zeroizing::new)) {
@@ -53,12 +56,15 @@ pub(crate) async fn begin(
         _ => return Err(Refusal::wrong("send either a key or a token")),
     };
     known.set(&service, grant.id)?;
-    let (created, secret) = (service::now(), Secret::draw(getrandom::fill).map_err(|error| Refusal::own(&error))?);
+    let draw = || Secret::draw(getrandom::fill).map_err(|error| Refusal::own(&error));
+    let (created, secret, field) = (service::now(), draw()?, draw()?);
     let expires = grant.expires.unwrap_or(u64::MAX).min(created + SESSION_SECONDS);
     // Of two that open one link at once, one is signed in.
-    service.store.write(Write::Session { hash: secret.hash(), token: grant.id, created, expires, key }).await?;
+    let hash = secret.hash_with(&field);
+    service.store.write(Write::Session { hash, token: grant.id, created, expires, key }).await?;
     let cookie = session::cookie(&secret.expose(), expires - created, &headers);
-    Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response())
+    let body = Json(json!({ "ok": true, "value": { "field": *field.expose() } }));
+    Ok(([(SET_COOKIE, cookie)], body).into_response())
 }
 
 async fn by_token(service: &Service, text: &str) -> Result<Grant, Refusal> {
@@ -92,8 +98,8 @@ pub(crate) async fn end(
     _: Reader,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    if let Some(secret) = session::shown(&headers) {
-        service.store.write(Write::EndSession(secret.hash())).await?;
+    if let Some(session) = session::shown(&headers) {
+        service.store.write(Write::EndSession(session)).await?;
     }
     Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, session::cookie("", 0, &headers))]).into_response())
 }

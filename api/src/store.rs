@@ -83,6 +83,9 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// The token that makes another was ended a moment ago.
+    #[error("the token that makes this one was ended")]
+    MakerEnded,
     /// A one-time link was opened before, or too late.
     #[error("the link signed somebody in already, or is older than ten minutes; `evernear twin console` makes another")]
     Spent,
@@ -112,7 +115,7 @@ pub enum StoreError {
 #[derive(Clone)]
 pub(crate) enum Write {
     Token(Grant, TokenHash),
-    /// Ends a token, and who is signed in by it, at a time in seconds since 1970.
+    /// Ends a token, those that it made, and who is signed in by one of them, at a time in seconds since 1970.
     Revoke(TokenId, u64),
     /// A link signs in, once.
     Key {
@@ -226,6 +229,8 @@ pub struct Line {
     pub action: String,
     /// Of which object, where it is one.
     pub subject: Option<Locator>,
+    /// Of which token or policy, by its name, where it is one.
+    pub about: Option<String>,
     /// The HTTP status of the answer.
     pub status: u16,
     /// Bytes that were stored.
@@ -450,7 +455,8 @@ impl Store {
         self.write(Write::Token(grant, hash)).await.map(drop)
     }
 
-    /// Ends a token from `now` on, seconds since 1970. What it stored stays.
+    /// Ends a token from `now` on, seconds since 1970, and those that it made, theirs too. What they stored stays. The
+    /// token of links alone leaves those that were made by it: to sign browsers out stops no program.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -479,7 +485,7 @@ fn private(path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::{RATE_DEFAULT, Scope, Token};
+    use crate::token::{Maker, RATE_DEFAULT, Scope, Token};
 
     fn grant(seed: u8, name: &str) -> (Grant, TokenHash) {
         let token = Token::draw(|bytes: &mut [u8]| {
@@ -496,6 +502,7 @@ mod tests {
             revoked: None,
             quota_bytes: Some(1 << 40),
             rate: RATE_DEFAULT,
+            maker: Maker::Owner,
         };
         (grant, token.hash())
     }
@@ -594,6 +601,7 @@ mod tests {
             token: TokenId([1; 8]),
             action: "PUT /files/{name}".into(),
             subject: Some(Locator([2; 32])),
+            about: Some("ci".into()),
             status: 201,
             bytes: 7,
         };

@@ -14,6 +14,8 @@ const SECRET_BYTES: usize = 32;
 const CONTEXT: &str = "evernear 2026 v1 api token";
 /// Longest name of a token, in bytes.
 pub const TOKEN_NAME_BYTES_MAX: usize = 64;
+/// The name of the token of all who sign in by a link.
+pub(crate) const LINKS_NAME: &str = "console";
 /// Requests a second of a token that was made without a rate; for a moment it may make ten times as many.
 pub const RATE_DEFAULT: u32 = 100;
 
@@ -44,6 +46,17 @@ pub enum Scope {
     Admin,
 }
 
+/// Whose a token is, and with what it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    /// Whoever may use the owner's state folder, by a command.
+    Owner,
+    /// Another token over HTTP; it ends with that one.
+    Token(TokenId),
+    /// The twin, for all who sign in by a link. Nobody holds its secret.
+    Links,
+}
+
 /// What is known of a token besides its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
@@ -63,6 +76,26 @@ pub struct Grant {
     pub quota_bytes: Option<u64>,
     /// Requests a second.
     pub rate: u32,
+    /// Who made it.
+    pub maker: Maker,
+}
+
+#[cfg(test)]
+impl Grant {
+    /// Returns what a token that stores has, with so many bytes.
+    pub(crate) fn sample(quota_bytes: u64) -> Self {
+        Self {
+            id: TokenId([1; 8]),
+            name: "a".into(),
+            scope: Scope::Write,
+            created: 0,
+            expires: None,
+            revoked: None,
+            quota_bytes: Some(quota_bytes),
+            rate: RATE_DEFAULT,
+            maker: Maker::Owner,
+        }
+    }
 }
 
 /// A text that is no token; its sender's fault. It does not say what was sent.
@@ -91,8 +124,14 @@ pub struct ScopeError {
 
 /// A text that cannot be a token's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a token's name has 1 to {TOKEN_NAME_BYTES_MAX} bytes and no control characters")]
-pub struct TokenNameError;
+pub enum TokenNameError {
+    /// It is empty, long, or has control characters.
+    #[error("a token's name has 1 to {TOKEN_NAME_BYTES_MAX} bytes and no control characters")]
+    Shape,
+    /// It is that of whoever signs in by a link.
+    #[error("{LINKS_NAME:?} is the token of those who sign in by a link; choose another name")]
+    Reserved,
+}
 
 impl Token {
     /// Makes a token of random bytes.
@@ -183,13 +222,16 @@ impl Grant {
     }
 }
 
-/// Checks a name for a token.
+/// Checks a name for a token that somebody makes.
 ///
 /// # Errors
 /// [`TokenNameError`].
 pub fn check_token_name(name: &str) -> Result<(), TokenNameError> {
     let is_one = (1..=TOKEN_NAME_BYTES_MAX).contains(&name.len()) && !name.contains(char::is_control);
-    if is_one { Ok(()) } else { Err(TokenNameError) }
+    if !is_one {
+        return Err(TokenNameError::Shape);
+    }
+    if name == LINKS_NAME { Err(TokenNameError::Reserved) } else { Ok(()) }
 }
 
 impl fmt::Display for TokenId {
@@ -259,6 +301,7 @@ mod tests {
             revoked: None,
             quota_bytes: None,
             rate: RATE_DEFAULT,
+            maker: Maker::Owner,
         }
     }
 
@@ -313,7 +356,8 @@ mod tests {
     fn a_name_is_short_and_plain() {
         assert!(check_token_name(&"a".repeat(64)).is_ok());
         for bad in ["", &"a".repeat(65), "a\nb"] {
-            assert!(check_token_name(bad).is_err());
+            assert_eq!(check_token_name(bad), Err(TokenNameError::Shape));
         }
+        assert_eq!(check_token_name(LINKS_NAME), Err(TokenNameError::Reserved));
     }
 }

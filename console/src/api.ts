@@ -1,10 +1,21 @@
-// Requests to the twin. Each one has the field that a page of another web origin cannot send, and a deadline; an answer
+// Requests to the twin. Each one has the half of the session that this page keeps, and a deadline; an answer
 // that asks to come again is obeyed and said.
 
 import { signal } from "@preact/signals";
 
-/** Marks requests of this page: the cookie alone is worth nothing. */
-export const MARK = { "x-evernear-console": "1" };
+/** Where the page's half of a session is kept. A browser gives this storage to no other port, unlike a cookie. */
+const KEPT = "evernear-console";
+
+/** Returns the field of each request of this page: the cookie alone is worth nothing. */
+export function mark(): Record<string, string> {
+  return { "x-evernear-console": localStorage.getItem(KEPT) ?? "1" };
+}
+
+/** Keeps the page's half of a session; null forgets it. */
+export function keep(field: string | null): void {
+  if (field === null) localStorage.removeItem(KEPT);
+  else localStorage.setItem(KEPT, field);
+}
 
 export const SESSION = "/console/session";
 
@@ -18,6 +29,7 @@ export class Fault extends Error {
     readonly status: number,
     message: string,
     readonly retryAfter: number | null = null,
+    readonly code = "",
   ) {
     super(message);
   }
@@ -100,7 +112,7 @@ async function once<T>(path: string, { method = "GET", json, text, signal }: Ask
     answer = await fetch(path, {
       method,
       body,
-      headers: { ...MARK, ...type },
+      headers: { ...mark(), ...type },
       signal: signal ? either(signal, deadline) : deadline,
     });
   } catch (error) {
@@ -117,9 +129,10 @@ async function once<T>(path: string, { method = "GET", json, text, signal }: Ask
 
 /** Returns the fault that an answer of the API tells. */
 export function fault(status: number, said: unknown, retryAfter: string | null): Fault {
-  const message = (said as { error?: { message?: unknown } } | null)?.error?.message;
+  const { message, code } = (said as { error?: { message?: unknown; code?: unknown } } | null)?.error ?? {};
   const text = typeof message === "string" && message !== "" ? message : `The server answered ${status}.`;
-  return new Fault(status, text, status === 429 || status === 503 ? seconds(retryAfter) : null);
+  const after = status === 429 || status === 503 ? seconds(retryAfter) : null;
+  return new Fault(status, text, after, typeof code === "string" ? code : "");
 }
 
 /** Returns the seconds of a Retry-After, within bounds; null where it is none. */

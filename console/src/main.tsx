@@ -1,9 +1,9 @@
 // The console starts here.
 
 import { render } from "preact";
-import { session, begin } from "./session.ts";
+import { begin, isSomebodyElse, session } from "./session.ts";
 import { Shell } from "./shell.tsx";
-import { recall } from "./upload/queue.ts";
+import { forget, recall } from "./upload/queue.ts";
 import "./style.css";
 
 const root = document.getElementById("page");
@@ -15,9 +15,12 @@ for (const name of ["dragover", "drop"] as const) {
   addEventListener(name, (event) => event.dataTransfer?.types.includes("Files") && event.preventDefault());
 }
 
-// What was begun before is asked for once somebody is signed in: the server tells nothing to others.
-const stop = session.subscribe((now) => {
+// What was begun before is asked for once somebody is signed in: the server tells nothing to others. Somebody else's is
+// none of theirs.
+let isRecalled = false;
+session.subscribe((now) => {
   if (!now) return;
-  queueMicrotask(() => stop());
-  void recall();
+  if (isSomebodyElse(now)) void forget();
+  else if (!isRecalled) void recall();
+  isRecalled = true;
 });

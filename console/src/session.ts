@@ -1,7 +1,7 @@
-// Who is signed in. The secret is in a cookie that no script can read; this page knows only what its holder may do.
+// Who is signed in. A session is two secrets: one in a cookie that no script can read, one that this page keeps.
 
 import { signal } from "@preact/signals";
-import { call, SESSION, signedOut } from "./api.ts";
+import { call, Fault, keep, SESSION, signedOut } from "./api.ts";
 import { say } from "./notice.ts";
 
 export interface Session {
@@ -21,6 +21,9 @@ export interface Session {
 
 /** Undefined until it was asked for; null when nobody is signed in. */
 export const session = signal<Session | null | undefined>(undefined);
+/** What to do where somebody else may have opened a link. */
+const SPENT =
+  "If it was none of you who opened it: evernear twin token rm console signs out all who came by links, and evernear twin token ls shows what they made.";
 /** Why nobody is signed in, where that needs a word. */
 export const refused = signal("");
 
@@ -43,7 +46,7 @@ export async function begin(): Promise<void> {
     const failed = await signIn({ key });
     if (failed === null) return;
     await look();
-    const why = `This link does not sign in: ${failed} A link counts once, for 10 minutes.`;
+    const why = `This link does not sign in: ${failed}`;
     if (session.value) say(why);
     else refused.value = why;
     return;
@@ -54,13 +57,23 @@ export async function begin(): Promise<void> {
 /** Returns null when signed in, else why not. */
 export async function signIn(by: { key: string } | { token: string }): Promise<string | null> {
   try {
-    await call(SESSION, { method: "POST", json: by });
+    // In clear, over a network, no secret goes out before the server says that it may.
+    if (!globalThis.isSecureContext) await askWithout();
+    keep((await call<{ field: string }>(SESSION, { method: "POST", json: by })).value.field);
     await look();
     refused.value = "";
     return session.value ? null : "the server did not keep the session; does this browser take cookies?";
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    const message = error instanceof Error ? error.message : String(error);
+    return error instanceof Fault && error.code === "ERROR_LINK_SPENT" ? `${message}. ${SPENT}` : message;
   }
+}
+
+/** Asks to sign in without a secret: a server that would take one says only that there is none. */
+async function askWithout(): Promise<void> {
+  await call(SESSION, { method: "POST", json: {} }).catch((error) => {
+    if (!(error instanceof Fault && error.status === 400)) throw error;
+  });
 }
 
 async function look(): Promise<void> {
@@ -76,8 +89,23 @@ async function look(): Promise<void> {
 export async function signOut(): Promise<void> {
   try {
     await call(SESSION, { method: "DELETE" });
-  } finally {
-    session.value = null;
-    location.hash = "";
+  } catch (error) {
+    // Whoever is signed out already is where they want to be.
+    if (!(error instanceof Fault && error.status === 401)) {
+      say(`You are still signed in: ${error instanceof Error ? error.message : String(error)} Try again.`);
+      return;
+    }
   }
+  keep(null);
+  session.value = null;
+  location.hash = "";
+}
+
+const WHO = "evernear-console-who";
+
+/** Whether somebody else was signed in here before, and remembers who is now. */
+export function isSomebodyElse({ owner, token }: Session): boolean {
+  const [before, now] = [localStorage.getItem(WHO), `${owner} ${token}`];
+  localStorage.setItem(WHO, now);
+  return before !== null && before !== now;
 }

@@ -47,7 +47,7 @@ try {
   const ask = (method, path, json) =>
     page.evaluate(
       async (method, path, body, type) => {
-        const headers = { "x-evernear-console": "1", "content-type": type };
+        const headers = { "x-evernear-console": localStorage.getItem("evernear-console") ?? "1", "content-type": type };
         const answer = await fetch(path, { method, body, headers });
         const said = await answer.json();
         if (!said.ok) throw new Error(said.error.message);

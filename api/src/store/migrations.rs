@@ -10,6 +10,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (1, "0001_api", include_str!("../../migrations/0001_api.sql")),
     (2, "0002_console", include_str!("../../migrations/0002_console.sql")),
     (3, "0003_shares", include_str!("../../migrations/0003_shares.sql")),
+    (4, "0004_makers", include_str!("../../migrations/0004_makers.sql")),
 ];
 
 /// Returns what brings the file up to date.

@@ -8,7 +8,7 @@ use twin::Batch;
 use super::{Fault, Freed, Line, PinAsk, PinRow, PinStatus, Resumable, Source, Store, StoreError, Upload};
 use crate::{
     session::SecretHash,
-    token::{Grant, Scope, TokenHash, TokenId},
+    token::{Grant, Maker, Scope, TokenHash, TokenId},
 };
 
 /// Rows that one look of a sweep takes.
@@ -363,6 +363,12 @@ fn grant(row: &SqliteRow) -> Result<(Grant, TokenHash), StoreError> {
     const TABLE: &str = "tokens";
     let damaged = || StoreError::Damaged { table: TABLE };
     let optional = |name| row.try_get::<Option<i64>, _>(name)?.map(|it| unsigned(it, TABLE)).transpose();
+    let maker = match (row.try_get::<Option<&[u8]>, _>("maker")?, row.try_get::<i64, _>("links")?) {
+        (None, 0) => Maker::Owner,
+        (None, _) => Maker::Links,
+        (Some(id), 0) => Maker::Token(TokenId(exact(id, TABLE)?)),
+        (Some(_), _) => return Err(damaged()),
+    };
     let grant = Grant {
         id: TokenId(exact(row.try_get("id")?, TABLE)?),
         name: row.try_get("name")?,
@@ -372,6 +378,7 @@ fn grant(row: &SqliteRow) -> Result<(Grant, TokenHash), StoreError> {
         revoked: optional("revoked")?,
         quota_bytes: optional("quota")?,
         rate: u32::try_from(row.try_get::<i64, _>("rate")?).map_err(|_| damaged())?,
+        maker,
     };
     Ok((grant, TokenHash::from_bytes(exact(row.try_get("hash")?, TABLE)?)))
 }
@@ -446,6 +453,7 @@ fn line(row: &SqliteRow) -> Result<(u64, Line), StoreError> {
         token: TokenId(exact(row.try_get("token")?, TABLE)?),
         action: row.try_get("action")?,
         subject: subject.map(|bytes| exact(bytes, TABLE).map(Locator)).transpose()?,
+        about: row.try_get("about")?,
         status: u16::try_from(row.try_get::<i64, _>("status")?).map_err(|_| StoreError::Damaged { table: TABLE })?,
         bytes: unsigned(row.try_get("bytes")?, TABLE)?,
     };

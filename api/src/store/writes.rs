@@ -8,7 +8,7 @@ use twin::Batch;
 use super::{Fault, Freed, Job, MadeOf, PINS_MAX, RESUMABLES_MAX, Resumable, StoreError, Write, share};
 use crate::{
     session::{KEYS_MAX, SESSIONS_MAX},
-    token::TokenId,
+    token::{Maker, TokenId},
 };
 
 /// Writes of one transaction.
@@ -65,9 +65,15 @@ async fn write_all(pool: &SqlitePool, writes: &[Write]) -> Result<Vec<Result<Vec
 async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write, freed: &mut Vec<Freed>) -> Result<(), StoreError> {
     match write {
         Write::Token(grant, hash) => {
+            let maker = match &grant.maker {
+                Maker::Token(id) => Some(&id.0[..]),
+                Maker::Owner | Maker::Links => None,
+            };
+            // Of a token that was ended while it made this one nothing is left.
             let added = query(
-                "INSERT INTO tokens (id, hash, name, scope, created, expires, revoked, quota, rate)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                "INSERT INTO tokens (id, hash, name, scope, created, expires, revoked, quota, rate, maker, links)
+                 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
+                 WHERE $10 IS NULL OR EXISTS (SELECT 1 FROM tokens WHERE id = $10 AND revoked IS NULL)",
             )
             .bind(&grant.id.0[..])
             .bind(&hash.as_bytes()[..])
@@ -78,9 +84,12 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write, freed: &mut Vec<
             .bind(grant.revoked.map(number))
             .bind(grant.quota_bytes.map(number))
             .bind(i64::from(grant.rate))
+            .bind(maker)
+            .bind(i64::from(grant.maker == Maker::Links))
             .execute(&mut **to)
             .await;
             match added {
+                Ok(added) if added.rows_affected() == 0 => Err(StoreError::MakerEnded),
                 Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
                     Err(StoreError::NameTaken { name: grant.name.clone() })
                 }
@@ -88,10 +97,19 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write, freed: &mut Vec<
             }
         }
         Write::Revoke(token, now) => {
-            let revoke = query("UPDATE tokens SET revoked = $2 WHERE id = $1 AND revoked IS NULL");
+            let revoke = query(
+                "WITH RECURSIVE ending (id, links) AS (
+                     SELECT id, links FROM tokens WHERE id = $1
+                     UNION SELECT made.id, made.links FROM tokens AS made JOIN ending ON made.maker = ending.id
+                     WHERE NOT ending.links)
+                 UPDATE tokens SET revoked = $2 WHERE id IN (SELECT id FROM ending) AND revoked IS NULL",
+            );
             revoke.bind(&token.0[..]).bind(number(*now)).execute(&mut **to).await?;
-            for end in ["DELETE FROM sessions WHERE token = $1", "DELETE FROM console_keys WHERE token = $1"] {
-                query(end).bind(&token.0[..]).execute(&mut **to).await?;
+            for end in [
+                "DELETE FROM sessions WHERE token IN (SELECT id FROM tokens WHERE revoked IS NOT NULL)",
+                "DELETE FROM console_keys WHERE token IN (SELECT id FROM tokens WHERE revoked IS NOT NULL)",
+            ] {
+                query(end).execute(&mut **to).await?;
             }
             Ok(())
         }
@@ -213,11 +231,12 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write, freed: &mut Vec<
         Write::Drop(batch) => drop_upload(to, *batch, freed).await,
         Write::Audit(line) => {
             let added =
-                query("INSERT INTO audit (at, token, action, subject, status, bytes) VALUES ($1, $2, $3, $4, $5, $6)")
+                query("INSERT INTO audit (at, token, action, subject, about, status, bytes) VALUES ($1, $2, $3, $4, $5, $6, $7)")
                     .bind(number(line.at_ms))
                     .bind(&line.token.0[..])
                     .bind(&line.action)
                     .bind(line.subject.as_ref().map(|it| &it.0[..]))
+                    .bind(&line.about)
                     .bind(i64::from(line.status))
                     .bind(number(line.bytes))
                     .execute(&mut **to)

@@ -9,23 +9,24 @@ use crate::{
     service::Service,
 };
 
-/// A browser: it has a cookie, and says whose page asks.
-struct Browser {
+/// A browser: it has a cookie and what its page keeps, and says whose page asks.
+pub(crate) struct Browser {
     client: Client,
     host: String,
     cookie: Option<String>,
+    field: String,
 }
 
 impl Browser {
-    fn new(service: &Service) -> Self {
-        Self { client: service.client_with(None), host: service.address.to_string(), cookie: None }
+    pub(crate) fn new(service: &Service) -> Self {
+        Self { client: service.client_with(None), host: service.address.to_string(), cookie: None, field: "1".into() }
     }
 
     /// Begins a request as the console's page does.
-    fn ask(&self, method: &str, path: &str) -> RequestBuilder {
+    pub(crate) fn ask(&self, method: &str, path: &str) -> RequestBuilder {
         let own = format!("http://{}", self.host);
         self.bare(method, path)
-            .header("x-evernear-console", "1")
+            .header("x-evernear-console", &self.field)
             .header("origin", own)
             .header("sec-fetch-site", "same-origin")
     }
@@ -39,9 +40,16 @@ impl Browser {
         }
     }
 
+    pub(crate) async fn sign_in_by_link(&mut self, service: &Service) {
+        let (key, _) = key(service).await;
+        let signed = self.sign_in(json!({ "key": key })).await;
+        assert_eq!(signed.status, 200, "{signed:?}");
+    }
+
     async fn sign_in(&mut self, by: serde_json::Value) -> Answer {
         let answer = send(self.ask("POST", "/console/session").body(by.to_string())).await;
-        if answer.status == 204 {
+        if answer.status == 200 {
+            answer.text("field").clone_into(&mut self.field);
             let set = answer.field("set-cookie");
             self.cookie = set.split(';').next().map(str::to_owned);
         }
@@ -111,7 +119,8 @@ async fn a_link_signs_one_browser_in_once_as_an_admin() {
     let mut browser = Browser::new(&service);
     assert_eq!(send(browser.ask("GET", "/console/session")).await.status, 401);
     let signed = browser.sign_in(json!({ "key": key })).await;
-    assert_eq!(signed.status, 204, "{signed:?}");
+    assert_eq!(signed.status, 200, "{signed:?}");
+    assert_eq!(signed.field("cache-control"), "no-store");
     let cookie = signed.field("set-cookie");
     assert!(cookie.starts_with("evernear-console="), "{cookie}");
     assert!(cookie.ends_with("; Path=/; HttpOnly; SameSite=Strict; Max-Age=2592000"), "{cookie}");
@@ -137,7 +146,7 @@ async fn a_link_signs_one_browser_in_once_as_an_admin() {
     assert_eq!(actions, ["PUT /files/{id}", "POST /console/session"]);
     service.stop().await;
     service.start_again().await;
-    browser = Browser { cookie: browser.cookie, ..Browser::new(&service) };
+    browser = Browser { cookie: browser.cookie, field: browser.field, ..Browser::new(&service) };
     assert_eq!(send(browser.ask("GET", "/files")).await.body["count"], 1);
 
     let out = send(browser.ask("DELETE", "/console/session")).await;
@@ -157,8 +166,8 @@ async fn of_two_that_open_one_link_at_once_one_is_signed_in() {
             browser.sign_in(json!({ "key": key })).await.status
         });
         let all = futures::future::join_all(signing).await;
-        assert_eq!(all.iter().filter(|status| **status == 204).count(), 1, "{all:?}");
-        assert!(all.iter().all(|status| matches!(status, 204 | 401)), "{all:?}");
+        assert_eq!(all.iter().filter(|status| **status == 200).count(), 1, "{all:?}");
+        assert!(all.iter().all(|status| matches!(status, 200 | 401)), "{all:?}");
     }
 }
 
@@ -184,7 +193,7 @@ async fn a_token_signs_in_with_its_own_power_and_takes_its_sessions_with_it() {
     let service = Service::start().await;
     let read = service.token("read", Scope::Read, |_| {}).await;
     let mut browser = Browser::new(&service);
-    assert_eq!(browser.sign_in(json!({ "token": read })).await.status, 204);
+    assert_eq!(browser.sign_in(json!({ "token": read })).await.status, 200);
     assert_eq!(send(browser.ask("GET", "/files")).await.status, 200);
     assert_eq!(send(browser.ask("PUT", "/files/a").body("abc")).await.status, 403);
     assert_eq!(send(browser.ask("GET", "/tokens")).await.status, 403);
@@ -199,7 +208,7 @@ async fn a_token_signs_in_with_its_own_power_and_takes_its_sessions_with_it() {
 
     let end = u64::from(u32::MAX);
     let short = service.token("short", Scope::Read, |grant| grant.expires = Some(end)).await;
-    assert_eq!(browser.sign_in(json!({ "token": short })).await.status, 204);
+    assert_eq!(browser.sign_in(json!({ "token": short })).await.status, 200);
     for (wrong, status) in [
         (json!({ "token": "evn_x" }), 401),
         (json!({ "token": read }), 401),
@@ -223,7 +232,7 @@ async fn no_page_but_the_consoles_own_rides_on_the_cookie() {
     let stored = send(browser.ask("PUT", "/files/a").body("abc")).await;
     let path = format!("/files/{}", stored.text("id"));
     let own = format!("http://{}", service.address);
-    let field = ("x-evernear-console", "1");
+    let field = ("x-evernear-console", browser.field.as_str());
     let other_port = format!("http://127.0.0.1:{}", service.address.port() - 1);
     for (why, fields) in [
         ("a form or a link of any page", vec![]),
@@ -262,13 +271,54 @@ async fn no_page_but_the_consoles_own_rides_on_the_cookie() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_on_another_port_that_is_sent_the_cookie_can_do_nothing_by_it() {
+    let service = Service::start().await;
+    let (key, _) = key(&service).await;
+    let mut browser = Browser::new(&service);
+    browser.sign_in(json!({ "key": key })).await;
+    let mut other = Browser::new(&service);
+    other.sign_in(json!({ "token": service.token })).await;
+    for field in ["1", "", &"A".repeat(43), &other.field] {
+        let thief = Browser { cookie: browser.cookie.clone(), field: field.to_owned(), ..Browser::new(&service) };
+        for (method, path) in [("GET", "/files"), ("GET", "/console/session"), ("DELETE", "/console/session")] {
+            assert_eq!(send(thief.ask(method, path)).await.status, 401, "{field}: {method} {path}");
+        }
+    }
+    let alone = Browser { cookie: None, field: browser.field.clone(), ..Browser::new(&service) };
+    assert_eq!(send(alone.ask("GET", "/files")).await.status, 401, "nor by what the page keeps");
+    assert_eq!(send(browser.ask("GET", "/files")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_signs_in_over_a_network_in_clear_unless_the_configuration_allows_it() {
+    let service = Service::start().await;
+    let open = Service::with(|config| config.insecure_sign_in = true).await;
+    let sign_in = async |service: &Service, origin: &str, key: &str| {
+        let host = origin.split_once("://").unwrap().1;
+        let ask = service.client_with(None).ask("POST", "/console/session").header("x-evernear-console", "1");
+        send(ask.header("host", host).header("origin", origin).body(json!({ "key": key }).to_string())).await
+    };
+    let (key_of_one, _) = key(&service).await;
+    let refused = sign_in(&service, "http://twin.example:8081", &key_of_one).await;
+    assert_eq!(
+        (refused.status, &refused.body["error"]["code"]),
+        (403, &json!("ERROR_INSECURE_SIGN_IN")),
+        "{refused:?}"
+    );
+    assert!(refused.message().contains("insecure_sign_in = true"), "{refused:?}");
+    assert_eq!(sign_in(&service, "https://twin.example", &key_of_one).await.status, 200, "the key was not spent");
+    let (key_of_other, _) = key(&open).await;
+    assert_eq!(sign_in(&open, "http://twin.example:8081", &key_of_other).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn browsers_that_are_signed_in_are_bounded_and_a_token_that_came_along_counts_alone() {
     let service = Service::start().await;
     let read = service.token("read", Scope::Read, |_| {}).await;
     let mut all = Vec::new();
     for _ in 0..17 {
         let mut browser = Browser::new(&service);
-        assert_eq!(browser.sign_in(json!({ "token": read })).await.status, 204);
+        assert_eq!(browser.sign_in(json!({ "token": read })).await.status, 200);
         all.push(browser);
     }
     let mut signed_in = 0;
@@ -287,7 +337,7 @@ async fn a_running_api_makes_links_itself_and_none_when_it_has_stopped() {
     let mut service = Service::start().await;
     let link = service.running().link().await.unwrap();
     let key = link.expose().split_once("#key=").unwrap().1.to_owned();
-    assert_eq!(Browser::new(&service).sign_in(json!({ "key": key })).await.status, 204);
+    assert_eq!(Browser::new(&service).sign_in(json!({ "key": key })).await.status, 200);
     service.stop().await;
     assert!(matches!(api::console_link(&service.state).await, Err(api::LinkError::Stopped { .. })));
 }

@@ -63,6 +63,25 @@ async fn a_name_is_made_moved_renewed_and_ended_and_tells_its_past() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_writes_points_names_and_neither_ends_them_nor_changes_policies() {
+    let service = Service::start().await;
+    let (admin, writer) =
+        (service.client(), service.client_with(Some(&service.token("write", Scope::Write, |_| {}).await)));
+    let one = writer.put("one", "1").await;
+    assert_eq!(put(&writer, "/names/site", json!({ "file": one.text("id") })).await.status, 200);
+    assert_eq!(put(&writer, "/names/site", json!({})).await.status, 200);
+    let text = "[[link]]\nuse = \"goe\"\n";
+    assert_eq!(send(writer.ask("POST", "/policies/check").body(text)).await.status, 200);
+    for refused in [writer.ask("PUT", "/policies/short").body(text), writer.ask("DELETE", "/names/site")] {
+        let answer = send(refused).await;
+        assert!(answer.status == 403 && answer.message().contains("scope admin"), "{answer:?}");
+    }
+    assert_eq!(admin.get("/names").await.body["value"].as_array().unwrap().len(), 1);
+    assert_eq!(admin.get("/policies").await.body["value"], json!([]));
+    assert_eq!(admin.delete("/names/site").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_admin_makes_tokens_that_count_until_they_are_ended() {
     let service = Service::start().await;
     let client = service.client();
@@ -94,6 +113,88 @@ async fn an_admin_makes_tokens_that_count_until_they_are_ended() {
     assert_eq!(client.get("/files").await.body["count"], 1, "what it stored stays");
     let writer = service.client_with(Some(&service.token("write", Scope::Write, |_| {}).await));
     assert_eq!(send(writer.ask("POST", "/tokens").body(r#"{"name":"up","scope":"admin"}"#)).await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_makes_none_that_outlives_it_or_has_more_and_takes_those_that_it_made_with_it() {
+    let service = Service::start().await;
+    let (client, end) = (service.client(), 4_000_000_000);
+    let bounds = |grant: &mut api::Grant| {
+        (grant.expires, grant.quota_bytes, grant.rate) = (Some(end), Some(1000), 50);
+    };
+    let first = service.client_with(Some(&service.token("first", Scope::Admin, bounds).await));
+    let make = async |by: &Client, body: Value| send(by.ask("POST", "/tokens").body(body.to_string())).await;
+    for more in [
+        json!({ "expires": "never" }),
+        json!({ "expires": "2099-01-01" }),
+        json!({ "quota": 1001 }),
+        json!({ "rate": 51 }),
+    ] {
+        let mut body = more.clone();
+        body["name"] = "more".into();
+        body["scope"] = "read".into();
+        let answer = make(&first, body).await;
+        assert!(answer.status == 403 && answer.message().contains("than its own"), "{more}: {answer:?}");
+    }
+    let second = make(&first, json!({ "name": "second", "scope": "admin" })).await;
+    let value = &second.body["value"];
+    assert_eq!((second.status, &value["quota"], &value["rate"]), (201, &json!(1000), &json!(50)), "{second:?}");
+    assert!(value["expires"].as_str().unwrap().starts_with("2096-10-02") && value["maker"].is_string(), "{second:?}");
+    let second = service.client_with(Some(second.text("token")));
+    let third = make(&second, json!({ "name": "third", "scope": "read" })).await;
+    let third = service.client_with(Some(third.text("token")));
+    let beside = make(&client, json!({ "name": "beside", "scope": "read" })).await;
+    let beside = service.client_with(Some(beside.text("token")));
+    assert_eq!(third.get("/files").await.status, 200);
+    assert_eq!(client.delete("/tokens/first").await.status, 200);
+    for ended in [&first, &second, &third] {
+        assert_eq!(ended.get("/files").await.status, 401);
+    }
+    assert_eq!(beside.get("/files").await.status, 200, "another's stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_has_the_name_of_the_links_token_and_what_is_made_in_the_console_outlives_its_sessions() {
+    let service = Service::start().await;
+    let client = service.client();
+    let taken = send(client.ask("POST", "/tokens").body(r#"{"name":"console","scope":"admin"}"#)).await;
+    assert!(taken.status == 400 && taken.message().contains("sign in by a link"), "{taken:?}");
+    let mut browser = crate::console::Browser::new(&service);
+    browser.sign_in_by_link(&service).await;
+    let made = send(browser.ask("POST", "/tokens").body(r#"{"name":"ci","scope":"read"}"#)).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let tokens = client.get("/tokens").await;
+    let of =
+        |name: &str| tokens.body["value"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap().clone();
+    assert_eq!((&of("ci")["maker"], &of("admin")["maker"]), (&of("console")["id"], &Value::Null));
+    assert_eq!(client.delete("/tokens/console").await.status, 200);
+    assert_eq!(send(browser.ask("GET", "/files")).await.status, 401);
+    assert_eq!(service.client_with(Some(made.text("token"))).get("/files").await.status, 200);
+    browser.sign_in_by_link(&service).await;
+    assert_eq!(send(browser.ask("GET", "/files")).await.status, 200, "the next link is of a new one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_which_token_policy_or_name_a_line_is_about() {
+    let service = Service::start().await;
+    let client = service.client();
+    let one = client.put("one", "1").await;
+    let ci = send(client.ask("POST", "/tokens").body(r#"{"name":"ci","scope":"read"}"#)).await;
+    client.delete(&format!("/tokens/{}", ci.text("id"))).await;
+    client.delete("/tokens/my%20old").await;
+    send(client.ask("PUT", "/policies/short").body("[[link]]\nuse = \"goe\"\n")).await;
+    let name = put(&client, "/names/site", json!({ "file": one.text("id") })).await;
+    client.delete("/names/site").await;
+    let log = client.get("/audit").await;
+    let lines: Vec<_> = log.body["value"].as_array().unwrap().iter().rev().skip(1).collect();
+    let about: Vec<_> = lines.iter().map(|line| (line["about"].as_str(), line["status"].as_u64().unwrap())).collect();
+    let said =
+        [(Some("ci"), 201), (Some("ci"), 200), (Some("my old"), 404), (Some("short"), 400), (None, 200), (None, 200)];
+    assert_eq!(about, said, "{log:?}");
+    assert!(
+        name.text("id").len() == 64 && lines[4]["id"] == name.text("id") && lines[5]["id"] == name.text("id"),
+        "{log:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use api::{Api, Grant, RATE_DEFAULT, Running, Scope, StartError, Store, Token};
+use api::{Api, Grant, Maker, RATE_DEFAULT, Running, Scope, StartError, Store, Token};
 use client::{Topology, Transport};
 use format::{OwnerSecret, Place, Profile};
 use sandbox::guard::ChildCommand;
@@ -76,6 +76,7 @@ impl Service {
             revoked: None,
             quota_bytes: None,
             rate: 100 * RATE_DEFAULT,
+            maker: Maker::Owner,
         };
         change(&mut grant);
         // As a command beside the running twin does.

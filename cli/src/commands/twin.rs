@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use ::twin::{Index, Network, Twin as Agent};
 use anyhow::{Context, bail};
-use api::{Api, Grant, RATE_DEFAULT, STORE_FILE, Scope, Store, Token};
+use api::{Api, Grant, Maker, RATE_DEFAULT, STORE_FILE, Scope, Store, Token};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,8 @@ Examples:
   evernear twin console --json
 
 Whoever opens it first is signed in as an admin, for 30 days or until they sign out. `evernear twin token rm console` signs all out
-who came by such a link. No key of the owner is needed: whoever may use the state folder may do this.")]
+who came by such a link; tokens that they made stay (`maker` in `evernear twin token ls --json`). No key of the owner is
+needed: whoever may use the state folder may do this.")]
     Console,
     /// Make, list and end tokens
     Token {
@@ -99,7 +100,7 @@ Examples:
         #[arg(long)]
         all: bool,
     },
-    /// End a token; what it stored stays
+    /// End a token, and those that were made by it over HTTP; what they stored stays
     #[command(after_help = "\
 Examples:
   evernear twin token rm laptop
@@ -142,6 +143,8 @@ struct Line {
     /// Bytes that it has stored.
     used: u64,
     rate: u32,
+    /// The id of the token that made it; none for one that a command made.
+    maker: Option<String>,
 }
 
 /// A twin that runs, for programs that wait for it.
@@ -237,7 +240,8 @@ async fn new(
     api::check_token_name(&name).map_err(|error| Usage(error.to_string()))?;
     let token = Token::draw(getrandom::fill).context("the system gives no random bytes")?;
     let (id, created) = (token.id(), moment::now());
-    let grant = Grant { id, name: name.clone(), scope, created, expires, revoked: None, quota_bytes, rate };
+    let (revoked, maker) = (None, Maker::Owner);
+    let grant = Grant { id, name: name.clone(), scope, created, expires, revoked, quota_bytes, rate, maker };
     store.add(grant, token.hash()).await?;
     let text = token.expose();
     let (id, expires) = (id.to_string(), expires.unwrap_or(0));
@@ -258,6 +262,10 @@ async fn ls(store: &Store, all: bool, options: &Options) -> anyhow::Result<()> {
             ended: grant.revoked.unwrap_or(0),
             quota: grant.quota_bytes,
             rate: grant.rate,
+            maker: match grant.maker {
+                Maker::Token(id) => Some(id.to_string()),
+                Maker::Owner | Maker::Links => None,
+            },
         });
     }
     options.answer(&lines, || {

@@ -25,6 +25,8 @@ fn a_token_is_shown_once_and_ends_by_its_name() {
     assert_eq!(home.good(&["twin", "token", "ls", "--all"])[0]["id"], made["id"]);
     let gone = home.run(&["twin", "token", "rm", "laptop"]);
     assert!(gone.code == 1 && gone.err.contains("evernear twin token ls"), "{}", gone.err);
+    let taken = home.run(&["twin", "token", "new", "console"]);
+    assert!(taken.code == 2 && taken.err.contains("sign in by a link"), "{}", taken.err);
     for wrong in [["--scope", "root"], ["--expires", "2001-01-01"], ["--rate", "0"]] {
         assert_eq!(home.run(&[&["twin", "token", "new", "x"][..], &wrong].concat()).code, 2, "{wrong:?}");
     }

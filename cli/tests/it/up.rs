@@ -272,7 +272,7 @@ fn the_twin_answers_beside_its_network_and_stores_as_fits_the_disks() {
         let done = command.arg(format!("http://{twin}/console/session")).output().unwrap();
         String::from_utf8(done.stdout).unwrap()
     };
-    assert_eq!((signed_in(key), signed_in(key)), ("204".into(), "401".into()), "once");
+    assert_eq!((signed_in(key), signed_in(key)), ("200".into(), "401".into()), "once");
     let (token, bytes) = (token(&home), noise(300_000));
     home.write("middle.bin", &bytes);
     let first = stored(upload(&home, &twin, &token, "middle.bin", "1G"));

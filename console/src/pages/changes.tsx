@@ -15,6 +15,8 @@ interface Line {
   action: string;
   /** The file that it was about. */
   id: string | null;
+  /** The name of the token or the policy that it was about. */
+  about?: string | null;
   status: number;
   bytes: number;
 }
@@ -81,6 +83,7 @@ function Row({ line, name }: { line: Line; name: string | undefined }) {
       <td>{name === undefined ? <span class="dim">revoked</span> : visible(name)}</td>
       <td>
         <code>{visible(line.action)}</code> {line.id && isThere(line) && <a href={link("file", line.id)}>file</a>}
+        {line.about && <b>{visible(line.about)}</b>}
       </td>
       <td class="number wide">{line.bytes > 0 ? bytes(line.bytes) : "–"}</td>
       <td class={line.status < 400 ? "number" : "number bad"}>{line.status}</td>

@@ -10,7 +10,7 @@ import { Field } from "../parts/field.tsx";
 import { Name } from "../parts/name.tsx";
 import { Page } from "../parts/page.tsx";
 import { link } from "../route.ts";
-import { mayWrite } from "../session.ts";
+import { isAdmin, mayWrite } from "../session.ts";
 import { brief, duration, minute, visible } from "../shown.ts";
 import { useLoaded, useWork } from "../use.ts";
 
@@ -98,9 +98,11 @@ function One({
             <button type="button" aria-label={`Point ${visible(name.name)} to another file`} onClick={point}>
               Point…
             </button>
-            <button type="button" class="danger" aria-label={`Remove ${visible(name.name)}`} onClick={remove}>
-              Remove…
-            </button>
+            {isAdmin() && (
+              <button type="button" class="danger" aria-label={`Remove ${visible(name.name)}`} onClick={remove}>
+                Remove…
+              </button>
+            )}
           </span>
         )}
       </header>

@@ -8,7 +8,7 @@ import { Empty, FaultBox, Loading, NotOffered } from "../parts/fault.tsx";
 import { Field } from "../parts/field.tsx";
 import { Page } from "../parts/page.tsx";
 import { link, route } from "../route.ts";
-import { mayWrite } from "../session.ts";
+import { isAdmin, mayWrite } from "../session.ts";
 import { bytes, minute, visible } from "../shown.ts";
 import { asFault, useLoaded, useWork } from "../use.ts";
 
@@ -182,15 +182,20 @@ function Editor({ name, published }: { name: string; published: () => void }) {
           <button type="button" disabled={check.isBusy} onClick={() => void ask()}>
             {check.isBusy ? "Checking…" : "Check"}
           </button>
-          <button type="button" class="main" disabled={!title.trim() || !text.trim()} onClick={() => setAsking(true)}>
-            Publish…
-          </button>
+          {isAdmin() && (
+            <button type="button" class="main" disabled={!title.trim() || !text.trim()} onClick={() => setAsking(true)}>
+              Publish…
+            </button>
+          )}
           {name && (
             <a class="button" href={link("policies")}>
               A new one
             </a>
           )}
         </p>
+      )}
+      {!isAdmin() && (
+        <p class="dim">Admins publish policies: one governs all files that name it, whoever stored them.</p>
       )}
       {isAsking && (
         <Dialog title={`Publish ${visible(title.trim())}?`} close={() => setAsking(false)}>

@@ -144,7 +144,10 @@ function Make({ made }: { made: () => void }) {
         <Field label="Name" help="What it is called in this list.">
           {(ids) => <input {...ids} {...text("name")} required autocomplete="off" />}
         </Field>
-        <Field label="Scope" help="read: lists. write: stores and erases too. admin: tokens and the audit log too.">
+        <Field
+          label="Scope"
+          help="read: lists. write: stores, erases and points names too. admin: policies, tokens and the audit log too."
+        >
           {(ids) => (
             <select {...ids} {...text("scope")}>
               {["read", "write", "admin"].map((scope) => (
@@ -224,7 +227,9 @@ function End({ token, close, done }: { token: Token; close: () => void; done: ()
       <p>
         <Name of={token.name} />
       </p>
-      <p class="dim">Programs that use it are refused from now on. What they stored stays.</p>
+      <p class="dim">
+        Programs that use it are refused from now on, and those of tokens that it made. What they stored stays.
+      </p>
       {token.name === session.value?.token && <p class="bad">This page uses it too: you will be signed out.</p>}
     </Confirm>
   );

@@ -36,6 +36,9 @@ pub struct ApiConfig {
     pub spool_bytes_max: u64,
     /// Most bytes of one upload. Absent: as many as a token's quota and the format allow.
     pub upload_bytes_max: Option<u64>,
+    /// Whether browsers of other machines sign in to the console without TLS: whoever reads along is then signed in too.
+    /// Absent: no.
+    pub insecure_sign_in: bool,
 }
 
 impl Default for ApiConfig {
@@ -51,6 +54,7 @@ impl Default for ApiConfig {
             drain_seconds: 30,
             spool_bytes_max: 64 << 30,
             upload_bytes_max: None,
+            insecure_sign_in: false,
         }
     }
 }
