@@ -9,9 +9,10 @@ globalThis.location = { hash: "" };
 globalThis.addEventListener = () => undefined;
 
 const shown = await load("shown.ts");
+const { Upload } = await load("upload/upload.ts");
 const { Rate } = await load("upload/rate.ts");
-const { ofInput, ofDrop } = await load("upload/dropped.ts");
-const { head, multipart } = await load("upload/multipart.ts");
+const { ofInput, ofDrop, FOLDER_NAMES_MAX } = await load("upload/dropped.ts");
+const { head, multipart, unreadable } = await load("upload/multipart.ts");
 const { parse, link } = await load("route.ts");
 const { either, seconds, fault } = await load("api.ts");
 const { path, rates } = await load("parts/plot.tsx");
@@ -202,4 +203,67 @@ test("a form has each file as it is, whatever is in its name", async () => {
 test("a form that is given up is not put together", async () => {
   const files = [{ path: "x", file: new File(["x"], "x") }];
   await assert.rejects(multipart({ name: "album", files }, () => undefined, AbortSignal.abort()));
+});
+
+test("a folder has as many names as the format allows in one, and more in those below it", async () => {
+  const file = (path) => ({ webkitRelativePath: `album/${path}`, size: 1 });
+  const full = Array.from({ length: FOLDER_NAMES_MAX }, (_, index) => file(`in/${index}`));
+  assert.equal(ofInput([...full, file("top"), file("in2/x")]).folders[0].files.length, FOLDER_NAMES_MAX + 2);
+  assert.throws(() => ofInput([...full, file("in/sub/x")]), /album\/in\/ has over 131,072 names/);
+  const entry = (name, all) => ({
+    name,
+    isFile: !all,
+    isDirectory: !!all,
+    file: (give) => give({ name, size: 1 }),
+    createReader() {
+      let at = 0;
+      return { readEntries: (give) => give(all.slice(at, (at += 10_000))) };
+    },
+  });
+  const leaves = (count) => Array.from({ length: count }, (_, index) => entry(`${index}`));
+  const dropped = (count) => {
+    const folder = entry("album", [entry("a", leaves(count)), entry("b", leaves(2))]);
+    return ofDrop({ items: [{ kind: "file", webkitGetAsEntry: () => folder }], files: [] });
+  };
+  await assert.rejects(dropped(FOLDER_NAMES_MAX + 1), /album\/a\/ has over 131,072 names/);
+});
+
+test("a file that cannot be read any more is named", async () => {
+  const broken = () => Promise.reject(new Error("changed"));
+  const small = { path: "in/small", file: { size: 10, type: "", arrayBuffer: broken } };
+  const { signal } = new AbortController();
+  await assert.rejects(
+    multipart({ name: "album", files: [small] }, () => undefined, signal),
+    /in\/small: changed/,
+  );
+  const large = (path, arrayBuffer) => ({ path, file: { size: 1e6, slice: () => ({ arrayBuffer }) } });
+  const fine = large("fine", () => Promise.resolve(new ArrayBuffer(1)));
+  assert.equal(await unreadable({ name: "album", files: [small, fine, large("in/film", broken)] }), "in/film");
+  assert.equal(await unreadable({ name: "album", files: [fine] }), null);
+});
+
+test("what begins anew with each try is not tried for ever, and what goes further is", (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  class Broken extends Upload {
+    tries = 0;
+    constructor(isResumable, sent) {
+      super("album", 1000, () => this.state?.value === "queued" && this.begin());
+      Object.assign(this, { isResumable, sentOf: sent });
+    }
+    send() {
+      this.tries += 1;
+      for (const sent of [0, this.sentOf(this.tries)]) this.progress(sent);
+      this.failed(fault(0, null, null), true);
+    }
+    halt() {}
+    async forget() {}
+  }
+  const tries = (upload) => {
+    upload.begin();
+    for (let round = 0; round < 50; round++) context.mock.timers.tick(60_000);
+    return upload.tries;
+  };
+  assert.equal(tries(new Broken(false, () => 900)), 7);
+  assert.equal(tries(new Broken(true, () => 900)), 7);
+  assert.ok(tries(new Broken(true, (at) => at)) > 50);
 });

@@ -11,7 +11,7 @@ import { session } from "../session.ts";
 import { bytes, count, duration, visible } from "../shown.ts";
 import { ofDrop, ofInput, reading, type Dropped } from "../upload/dropped.ts";
 import { Form } from "../upload/form.ts";
-import { add, cancel, clear, remove, uploads } from "../upload/queue.ts";
+import { add, cancel, clear, notSent, remove, uploads } from "../upload/queue.ts";
 import { Resumable } from "../upload/resumable.ts";
 import type { Upload, Wishes } from "../upload/upload.ts";
 
@@ -53,6 +53,12 @@ export function UploadBox() {
       {reading.value !== null && (
         <p class="dim" role="status">
           Reading: {count(reading.value, "file")} so far
+        </p>
+      )}
+      {notSent.value > 0 && (
+        <p class="warn" role="status">
+          {notSent.value} of what was dropped here before {notSent.value === 1 ? "was" : "were"} not sent: drop them
+          again.
         </p>
       )}
       <WishesForm wishes={wishes} set={setWishes} />

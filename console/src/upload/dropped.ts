@@ -16,8 +16,8 @@ export interface Dropped {
   folders: Folder[];
 }
 
-/** A browser holds a handle of each; more are for the command line. */
-export const FOLDER_FILES_MAX = 200_000;
+/** Names of one folder, as the format has it; folders in it have their own. */
+export const FOLDER_NAMES_MAX = 131_072;
 
 /** Reads what was dropped. The entries are taken before the first wait: a browser forgets them after the event. */
 export async function ofDrop(transfer: DataTransfer): Promise<Dropped> {
@@ -53,7 +53,24 @@ export function ofInput(list: FileList): Dropped {
     folder.files.push({ path: rest.join("/"), file });
   }
   dropped.folders = [...folders.values()];
+  for (const { name, files } of dropped.folders) {
+    const names = new Map<string, Set<string>>();
+    for (const { path } of files) {
+      for (let at = path.lastIndexOf("/"), whole = path; ; at = whole.lastIndexOf("/")) {
+        const above = whole.slice(0, at + 1);
+        const known = names.get(above) ?? new Set();
+        names.set(above, known.add(whole.slice(at + 1)));
+        if (known.size > FOLDER_NAMES_MAX) throw new Error(tooMany(name, above));
+        if (at < 0) break;
+        whole = whole.slice(0, at);
+      }
+    }
+  }
   return dropped;
+}
+
+function tooMany(folder: string, path: string): string {
+  return `${folder}/${path} has over ${FOLDER_NAMES_MAX.toLocaleString("en")} names; divide it among folders`;
 }
 
 async function walk(folder: FileSystemDirectoryEntry): Promise<Folder["files"]> {
@@ -61,6 +78,7 @@ async function walk(folder: FileSystemDirectoryEntry): Promise<Folder["files"]> 
   const open: { at: FileSystemDirectoryEntry; path: string }[] = [{ at: folder, path: "" }];
   for (let next = open.pop(); next; next = open.pop()) {
     const { at, path } = next;
+    let names = 0;
     for await (const some of children(at)) {
       const folders = some.filter((it) => it.isDirectory) as FileSystemDirectoryEntry[];
       const files = some.filter((it) => it.isFile) as FileSystemFileEntry[];
@@ -68,9 +86,8 @@ async function walk(folder: FileSystemDirectoryEntry): Promise<Folder["files"]> 
       const read = await Promise.all(files.map(async (it) => ({ path: path + it.name, file: await file(it) })));
       found.push(...read);
       reading.value = found.length;
-      if (found.length > FOLDER_FILES_MAX) {
-        throw new Error(`${folder.name} has over ${FOLDER_FILES_MAX} files; evernear put stores it`);
-      }
+      names += some.length;
+      if (names > FOLDER_NAMES_MAX) throw new Error(tooMany(folder.name, path));
     }
   }
   return found;

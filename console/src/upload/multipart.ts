@@ -27,7 +27,9 @@ export async function multipart(folder: Folder, told: (files: number) => void, s
   for (let at = 0; at < folder.files.length; at += READING_MAX) {
     signal.throwIfAborted();
     const some = folder.files.slice(at, at + READING_MAX);
-    const read = await Promise.all(some.map(({ file }) => (file.size <= SMALL_BYTES ? file.arrayBuffer() : file)));
+    const read = await Promise.all(
+      some.map(({ path, file }) => (file.size <= SMALL_BYTES ? bytesOf(path, file) : file)),
+    );
     for (const [index, { path, file }] of some.entries()) {
       const content = read[index] ?? file;
       open.push(`--${boundary}\r\n${head(path, file.type)}\r\n\r\n`, content, "\r\n");
@@ -39,6 +41,29 @@ export async function multipart(folder: Folder, told: (files: number) => void, s
   open.push(`--${boundary}--\r\n`);
   close();
   return { type: `multipart/form-data; boundary=${boundary}`, blob: new Blob(pieces) };
+}
+
+/** Reads a small file; what it throws names it. */
+async function bytesOf(path: string, file: File): Promise<ArrayBuffer> {
+  return file.arrayBuffer().catch((error: Error) => {
+    throw new Error(`${path}: ${error.message}`);
+  });
+}
+
+/** Returns the path of a large file that was changed or removed since it was chosen, if there is one. */
+export async function unreadable({ files }: Folder): Promise<string | null> {
+  for (const { path, file } of files) {
+    if (file.size <= SMALL_BYTES) continue;
+    const isThere = await file
+      .slice(0, 1)
+      .arrayBuffer()
+      .then(
+        () => true,
+        () => false,
+      );
+    if (!isThere) return path;
+  }
+  return null;
 }
 
 /** Returns the lines before a file: its path below the folder, and its type. */

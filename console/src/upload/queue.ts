@@ -3,7 +3,7 @@
 import { signal } from "@preact/signals";
 import type { Dropped } from "./dropped.ts";
 import { Form } from "./form.ts";
-import { Resumable, unfinished } from "./resumable.ts";
+import { forgetUnfinished, Resumable, unfinished } from "./resumable.ts";
 import type { Upload, Wishes } from "./upload.ts";
 
 /** A browser opens six connections to a host, and lists want some of them. */
@@ -12,6 +12,10 @@ const SENDING_MAX = 3;
 export const uploads = signal<Upload[]>([]);
 /** Counts what was stored, so that lists know that they are old. */
 export const storedCount = signal(0);
+
+/** Files and folders that waited for their turn, or could not go on, when the page was left; it has them no more. */
+export const notSent = signal(0);
+const NOT_SENT = "evernear-not-sent";
 
 const isActive = (upload: Upload) => upload.state.value === "sending" || upload.state.value === "storing";
 
@@ -34,11 +38,22 @@ async function first(all: Resumable[], takes: (it: Resumable) => Promise<boolean
   return false;
 }
 
-/** Lists what was begun before the page was loaded. */
+/** Lists what was begun before the page was loaded, and how much was not begun. */
 export async function recall(): Promise<void> {
+  notSent.value = Number(sessionStorage.getItem(NOT_SENT) ?? 0) || 0;
+  sessionStorage.removeItem(NOT_SENT);
   const known = (await unfinished()).map((previous) => new Resumable(null, previous, null, changed));
   uploads.value = [...known, ...uploads.value];
   await Promise.all(known.map((it) => it.look()));
+}
+
+/** Ends what somebody else began here, and has the browser forget it. */
+export async function forget(): Promise<void> {
+  const theirs = uploads.value;
+  [uploads.value, notSent.value] = [[], 0];
+  sessionStorage.removeItem(NOT_SENT);
+  for (const upload of theirs) upload.pause();
+  await forgetUnfinished();
 }
 
 export async function cancel(upload: Upload): Promise<void> {
@@ -76,7 +91,15 @@ function changed(): void {
   }
 }
 
-// Whoever leaves the page cuts what is under way: browsers ask first.
+/** What is lost with the page: it was not begun, or cannot go on. */
+const isLost = (upload: Upload) =>
+  upload.state.value === "queued" || (!upload.isResumable && !["done", "failed"].includes(upload.state.value));
+
+// Whoever leaves the page cuts what is under way: browsers ask first. What was lost all the same is told to who comes back.
 addEventListener("beforeunload", (event) => {
-  if (uploads.value.some((it) => isActive(it) && !it.isResumable)) event.preventDefault();
+  if (uploads.value.some(isLost)) event.preventDefault();
+});
+addEventListener("pagehide", () => {
+  const lost = uploads.value.filter(isLost).length;
+  if (lost > 0) sessionStorage.setItem(NOT_SENT, String(lost));
 });

@@ -2,16 +2,21 @@
 // address of each unfinished upload under a fingerprint of its file; the server keeps the bytes for seven days.
 
 import { defaultOptions, DetailedError, Upload as Tus, type PreviousUpload } from "tus-js-client";
-import { call, fault, Fault, MARK, seconds, signedOut } from "../api.ts";
+import { call, fault, Fault, mark, seconds, signedOut } from "../api.ts";
+import { asFault } from "../use.ts";
 import { Upload, type Stored, type Wishes } from "./upload.ts";
 
 const ENDPOINT = "/tus";
+const CHUNK_TYPE = "application/offset+octet-stream";
 /** Up to this size a file goes with the request that creates its upload: one request, but a cut loses all of it. */
 const AT_ONCE_BYTES_MAX = 4_000_000;
+/** Between questions whether what came whole is stored. */
+const STORING_PAUSE_MS = 3000;
 
 export class Resumable extends Upload {
   override readonly isResumable = true;
   private tus: Tus | null = null;
+  private storing: AbortController | null = null;
 
   constructor(
     private file: File | null,
@@ -36,7 +41,7 @@ export class Resumable extends Upload {
   /** Asks the server how much of it came; what it has no more is told. */
   async look(): Promise<void> {
     if (!this.url) return;
-    const ask = { method: "HEAD", headers: { ...MARK, "tus-resumable": "1.0.0" } };
+    const ask = { method: "HEAD", headers: { ...mark(), "tus-resumable": "1.0.0" } };
     const head = await fetch(this.url, ask).catch(() => null);
     const offset = Number(head?.headers.get("upload-offset") ?? Number.NaN);
     if (head?.ok && Number.isFinite(offset)) {
@@ -63,7 +68,9 @@ export class Resumable extends Upload {
     return new Tus(this.file, {
       ...where,
       fingerprint: (file) => defaultOptions.fingerprint(file, { endpoint: ENDPOINT }),
-      headers: { ...MARK, ...fields(this.wishes) },
+      headers: fields(this.wishes),
+      // Of each request: who signs in anew goes on with another half of a session.
+      onBeforeRequest: (request) => Object.entries(mark()).forEach(([name, value]) => request.setHeader(name, value)),
       metadata: { filename: this.file.name, ...type },
       uploadDataDuringCreation: this.file.size <= AT_ONCE_BYTES_MAX,
       removeFingerprintOnSuccess: true,
@@ -73,7 +80,7 @@ export class Resumable extends Upload {
       onSuccess: ({ lastResponse }) => {
         const [id, url] = [lastResponse.getHeader("x-evernear-id"), lastResponse.getHeader("x-evernear-url")];
         if (id && url) this.ended({ id, url });
-        else void this.ask();
+        else void this.settle();
       },
       onError: (error) => this.broke(error),
     });
@@ -84,14 +91,29 @@ export class Resumable extends Upload {
     void this.unlist();
   }
 
-  /** Asks what became of it: the answer that told it was lost, or the server still stores it. */
-  private async ask(): Promise<void> {
+  /** Waits until what came whole is stored, however long that takes: the answer that told it was lost. */
+  private async settle(): Promise<void> {
+    const { signal } = (this.storing = new AbortController());
+    const url = this.url ?? "";
+    // An empty last chunk has a server that was cut begin anew to store it; 423: it is at it.
+    const last = { ...mark(), "tus-resumable": "1.0.0", "upload-offset": `${this.size}`, "content-type": CHUNK_TYPE };
     try {
-      const { value } = await call<Stored>(`${this.url ?? ""}/file`);
-      this.ended(value);
+      for (;;) {
+        const found = await call<Stored>(`${url}/file`, { signal }).catch((error) => {
+          if (asFault(error).status !== 404) throw error;
+        });
+        if (found) return this.ended(found.value);
+        const answer = await fetch(url, { method: "PATCH", headers: last, signal });
+        if (answer.ok) continue;
+        if (answer.status !== 423) throw fault(answer.status, await answer.json().catch(() => null), null);
+        this.note.value = "The server is still storing it.";
+        await new Promise((resolve) => setTimeout(resolve, STORING_PAUSE_MS));
+        signal.throwIfAborted();
+      }
     } catch (error) {
-      const known = error instanceof Fault ? error : new Fault(-1, String(error));
-      this.failed(known.status === 404 ? new Fault(404, "The server is still storing it.", 2) : known, true);
+      if (signal.aborted) return;
+      const known = error instanceof TypeError ? new Fault(0, "The connection broke.") : asFault(error);
+      this.failed(known, known.status === 0 || (known.status >= 500 && known.status !== 507) || known.status === 429);
     }
   }
 
@@ -112,6 +134,7 @@ export class Resumable extends Upload {
 
   protected override halt(): void {
     void this.tus?.abort();
+    this.storing?.abort();
   }
 
   protected override async forget(): Promise<void> {
@@ -119,7 +142,7 @@ export class Resumable extends Upload {
     await this.unlist();
     if (!url) return;
     // What cannot be told now ends by itself after seven days.
-    await fetch(url, { method: "DELETE", headers: { ...MARK, "tus-resumable": "1.0.0" } }).catch(() => null);
+    await fetch(url, { method: "DELETE", headers: { ...mark(), "tus-resumable": "1.0.0" } }).catch(() => null);
   }
 
   /** Has the browser forget that it was begun. */
@@ -138,6 +161,12 @@ export class Resumable extends Upload {
 export async function unfinished(): Promise<PreviousUpload[]> {
   const all = await defaultOptions.urlStorage.findAllUploads();
   return all.filter((it) => it.uploadUrl).sort((a, b) => b.creationTime.localeCompare(a.creationTime));
+}
+
+/** Has the browser forget all that was begun. */
+export async function forgetUnfinished(): Promise<void> {
+  for (const { urlStorageKey } of await defaultOptions.urlStorage.findAllUploads())
+    await defaultOptions.urlStorage.removeUpload(urlStorageKey);
 }
 
 /** Returns wishes as fields of a request. */

@@ -37,6 +37,8 @@ export abstract class Upload {
   readonly stored = signal<Stored | null>(null);
   private readonly rate = new Rate();
   private failures = 0;
+  /** Bytes that went out at most, in whichever try. */
+  private furthest = 0;
   private timer = 0;
 
   constructor(
@@ -84,7 +86,9 @@ export abstract class Upload {
   protected progress(sent: number): void {
     if (this.state.value !== "sending" && this.state.value !== "storing") return;
     this.rate.add(performance.now(), sent);
-    if (sent > this.sent.value) this.failures = 0;
+    // What begins anew with each try gets nowhere by sending the same bytes again.
+    if (this.isResumable && sent > this.furthest) this.failures = 0;
+    this.furthest = Math.max(this.furthest, sent);
     this.sent.value = sent;
     this.perSecond.value = this.rate.perSecond();
     if (sent >= this.size) this.turn("storing");
