@@ -87,14 +87,15 @@ export class Form extends Upload {
       this.progress(total > 0 ? Math.floor((loaded / total) * this.size) : 0);
     let isWhole = false;
     request.upload.onload = () => ((isWhole = true), this.progress(this.size));
-    request.onload = () => this.answered(request);
-    request.onerror = () => void this.broke(isWhole);
+    request.onload = () => this.answered(request, isWhole);
+    request.onerror = () => void this.broke(isWhole, signal);
     request.send(blob);
   }
 
   /** Says what broke: a file that changed while it was sent, or the connection. */
-  private async broke(isWhole: boolean): Promise<void> {
+  private async broke(isWhole: boolean, signal: AbortSignal): Promise<void> {
     const path = isWhole ? null : await unreadable(this.folder);
+    if (signal.aborted) return;
     if (path !== null) {
       const message = `${path} was changed or removed while it was sent. Drop the folder anew.`;
       this.failed(new Fault(-1, message), false);
@@ -105,13 +106,15 @@ export class Form extends Upload {
     this.failed(new Fault(0, what), true);
   }
 
-  private answered(request: XMLHttpRequest): void {
+  private answered(request: XMLHttpRequest, isWhole: boolean): void {
     const { status, response } = request;
     if (status === 201 && response?.ok) {
       this.done(response.value);
       return;
     }
     if (status === 401) signedOut.tell();
+    // What stands between gave up waiting; the twin may go on.
+    this.isAnswerLost = isWhole && (status === 502 || status === 504);
     const after = request.getResponseHeader("retry-after");
     const known = fault(status, response, after);
     const mayHelp = (status >= 500 && status !== 507) || status === 408 || status === 429;
