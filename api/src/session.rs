@@ -1,9 +1,9 @@
 //! Sessions of the console: what a browser shows instead of a token, and when it counts. Pure.
 //!
-//! A browser sends the cookies of a host with every request to it, whoever's page makes it, and to each of its ports. So
-//! a session is two secrets. One is in a cookie, which no script reads; the other is in the storage of the console's
-//! page, which a browser keeps for each port by itself, and comes in a field. A program on another port that is sent the
-//! cookie has one of both. The browser must also name no other page than the console's own.
+//! A browser sends the cookies of a host with every request to it, whoever's page makes it, and to each of its ports.
+//! So a session is two secrets. One is in a cookie, which no script reads; the other is in the storage of the
+//! console's page, which a browser keeps for each port by itself, and comes in a field. A program on another port that
+//! is sent the cookie has one of both. The browser must also name no other page than the console's own.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 

@@ -32,8 +32,8 @@ struct Shown {
     token: Option<String>,
 }
 
-/// `POST /console/session`: signs a browser in, and tells its page the secret that goes beside the cookie. It is for the
-/// console's page alone, so that no other page signs somebody in as somebody else.
+/// `POST /console/session`: signs a browser in, and tells its page the secret that goes beside the cookie. It is for
+/// the console's page alone, so that no other page signs somebody in as somebody else.
 pub(crate) async fn begin(
     State(service): State<Arc<Service>>,
     Extension(known): Extension<Known>,

@@ -77,8 +77,8 @@ impl Line {
     }
 }
 
-/// Returns when a token ends, what it may store and how often it may ask, at most as its maker: else whoever has a token
-/// for a while has one for ever.
+/// Returns when a token ends, what it may store and how often it may ask, at most as its maker: else whoever has a
+/// token for a while has one for ever.
 fn within(
     maker: &Grant,
     (expires, quota, rate): (Option<u64>, Option<u64>, Option<u32>),

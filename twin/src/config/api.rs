@@ -36,8 +36,8 @@ pub struct ApiConfig {
     pub spool_bytes_max: u64,
     /// Most bytes of one upload. Absent: as many as a token's quota and the format allow.
     pub upload_bytes_max: Option<u64>,
-    /// Whether browsers of other machines sign in to the console without TLS: whoever reads along is then signed in too.
-    /// Absent: no.
+    /// Whether browsers of other machines sign in to the console without TLS: whoever reads along is then signed in
+    /// too. Absent: no.
     pub insecure_sign_in: bool,
 }
 
