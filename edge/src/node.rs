@@ -16,7 +16,7 @@ use format::{
     Capability, Label, Locator, Mode, NodeAddress, OwnerId,
     wire::{NodeEntry, Role},
 };
-use sandbox::Tier;
+use sandbox::{Candidate, Steering, Tier};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -309,6 +309,23 @@ impl Node {
             return None;
         }
         self.program_of(leaf).await.ok()
+    }
+
+    /// Has the policy of an object weigh the edges that DNS could answer with.
+    ///
+    /// # Errors
+    /// [`Fault::Policy`] where it gives no weights, [`Fault::Busy`] while too much is asked of it.
+    pub(crate) async fn steer(
+        &self,
+        program: Arc<Program>,
+        opened: &Opened,
+        ask: &Arc<Ask<'static>>,
+        candidates: Vec<Candidate>,
+    ) -> Result<Steering, Fault> {
+        match program.recall_weights(ask, &candidates) {
+            Some(known) => known,
+            None => self.run(program, opened, ask, move |program, ask| program.steer(ask, &candidates)).await?,
+        }
     }
 
     async fn verdict(&self, opened: &Opened, ask: &Arc<Ask<'static>>) -> Result<Decision, Fault> {
