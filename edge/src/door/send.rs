@@ -282,7 +282,9 @@ async fn write_flow(
     bytes: &mut u64,
 ) -> Result<(), &'static str> {
     loop {
+        // What is here is for a viewer, too, that has closed its side once it had asked.
         let read = tokio::select! {
+            biased;
             read = flow.next(&node.fills) => read,
             () = session.gone() => return Err(VIEWER_LEFT),
         };
