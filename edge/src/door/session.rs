@@ -76,6 +76,26 @@ impl Session<'_> {
         }
     }
 
+    /// Returns the most bytes of a piece of which nothing waits for the viewer; none while it has no room. Where that
+    /// is not known it is what a piece may have.
+    pub(super) fn room(&mut self) -> usize {
+        match self {
+            Self::Stream(stream) => stream.room(),
+            Self::Pingora(..) | Self::Quic(..) | Self::Plain(_) => self.piece_bytes(),
+        }
+    }
+
+    /// Waits until the viewer has room, as long as for a piece that is written.
+    ///
+    /// # Errors
+    /// [`Left`].
+    pub(super) async fn has_room(&mut self) -> Result<(), Left> {
+        match self {
+            Self::Stream(stream) => stream.has_room().await,
+            Self::Pingora(..) | Self::Quic(..) | Self::Plain(_) => Ok(()),
+        }
+    }
+
     /// Writes a piece of the content; the last one `ends` it.
     ///
     /// # Errors
