@@ -22,7 +22,7 @@ mod walk;
 use std::{
     borrow::Cow,
     sync::{Arc, Weak},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use client::Span;
@@ -73,10 +73,10 @@ pub(crate) async fn answer(node: &Node, ways: Ways, request: &Request) -> Reply 
         HostName::Apex => refusal(request, &Fault::Path),
         HostName::Object(label) => {
             let locator = label.capability().locator();
-            let now = SystemTime::now();
+            let (now, since) = (SystemTime::now(), Instant::now());
             let denylist = Arc::downgrade(&node.denylist.load());
             let reply = match node.open_label(&label, now).await {
-                Ok(root) => object(node, ways, request, root, denylist, now).await,
+                Ok(root) => object(node, ways, request, root, denylist, (now, since)).await,
                 Err(fault) => Err(fault),
             };
             let mut reply = reply.unwrap_or_else(|fault| with_proxy_status(refusal(request, &fault), node, &fault));
@@ -96,7 +96,7 @@ async fn object(
     request: &Request,
     root: Root,
     denylist: Weak<Denylist>,
-    now: SystemTime,
+    (opened_at, since): (SystemTime, Instant),
 ) -> Result<Reply, Fault> {
     let Root { opened: root, moves } = root;
     let lease = &root.record.lease;
@@ -104,7 +104,7 @@ async fn object(
     let mut timing = Timing::new();
     let path = Path::read(&request.path)?;
     let mut trail = Vec::new();
-    let found = walk(node, &root, &path, now, &mut trail).await;
+    let found = walk(node, &root, &path, opened_at, &mut trail).await;
     timing.step("open");
     let leaf = match &found {
         Ok(Found::File(leaf) | Found::Listing(leaf, _)) => leaf,
@@ -113,23 +113,27 @@ async fn object(
     let locator = Some(leaf.object.locator());
     // Whoever is refused learns nothing of what lies below the name, so the verdict comes before the faults of the
     // walk.
-    let ask = ask(node, request, &path, leaf, now);
+    let ask = ask(node, request, &path, leaf, opened_at);
     let span = Span::within("policy");
-    let mut decision = span.scope().around(node.decide(&root, leaf, &ask)).await.inspect_err(|_| {
-        node.metrics.policy_faults.inc();
+    let mut decision = span.scope().around(node.decide(&root, leaf, &ask)).await.inspect_err(|fault| {
+        // Where too much is asked of it, it is at no fault.
+        if *fault == Fault::Policy {
+            node.metrics.policy_faults.inc();
+        }
         span.fail("no verdict");
     })?;
     drop(span);
+    let now = clock::unix_seconds(node.look_again(trail.iter().chain([&root, leaf]), opened_at, since)?);
     if let Some(expires) = ask.token().and_then(|token| token.expires) {
-        decision = decision.of_link(u32::try_from(expires.saturating_sub(ask.now)).unwrap_or(u32::MAX));
+        decision = decision.of_link(u32::try_from(expires.saturating_sub(now)).unwrap_or(u32::MAX));
     }
     if let Some(hold) = moves {
-        decision = decision.of_name(hold.seconds_at(ask.now));
+        decision = decision.of_name(hold.seconds_at(now));
     }
     let ends = trail.iter().chain([&root, leaf]).filter_map(|opened| opened.ends());
     let ends = ends.chain(moves.map(|hold| hold.ends)).min();
     if let Some(end) = ends {
-        decision = decision.until(end, ask.now);
+        decision = decision.until(end, now);
     }
     timing.step("policy");
     if let Some(fault) = decision.refusal() {
@@ -186,6 +190,7 @@ async fn object(
                 Some(_) => node.hold(&root, &file, &ask).await?,
                 None => Tier::Memory,
             };
+            node.look_again(trail.iter().chain([&root, &file]), opened_at, since)?;
             let created = file.object.manifest().created;
             //= https://www.rfc-editor.org/rfc/rfc9110#section-8.8.2.1
             //# An origin server with a clock MUST NOT generate a Last-Modified date that is later than the server's

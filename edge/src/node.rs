@@ -7,7 +7,7 @@ use std::{
     num::NonZero,
     sync::{Arc, OnceLock},
     thread::available_parallelism,
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -16,7 +16,7 @@ use format::{
     Capability, Label, Locator, Mode, NodeAddress, OwnerId,
     wire::{NodeEntry, Role},
 };
-use sandbox::Tier;
+use sandbox::{Candidate, Steering, Tier};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -45,6 +45,12 @@ use crate::{
         room::Room,
     },
 };
+
+/// Runs of policies that wait for a place, of all owners; of one owner half of what the others leave. A run may take
+/// milliseconds, so more would only wait to be told that the edge is busy.
+const RUNS_WAITING_MAX: usize = 1024;
+/// What waited for longer is looked at again before it is given.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// One edge.
 pub(crate) struct Node {
@@ -145,6 +151,29 @@ impl Node {
         Ok(opened)
     }
 
+    /// Looks again at what was opened `now`, at the moment `since`, where that is more than a second ago: a turn for a
+    /// policy may take seconds. Returns the time from which an answer made of it counts.
+    ///
+    /// # Errors
+    /// As [`Self::open`] for what may not be served any more.
+    pub(crate) fn look_again<'o>(
+        &self,
+        made_of: impl IntoIterator<Item = &'o Arc<Opened>>,
+        now: SystemTime,
+        since: Instant,
+    ) -> Result<SystemTime, Fault> {
+        let waited = since.elapsed();
+        if waited <= WAIT_MAX {
+            return Ok(now);
+        }
+        let now = now + waited;
+        for opened in made_of {
+            self.check_denylist(&opened.object.locator())?;
+            opened.check_lease(now)?;
+        }
+        Ok(now)
+    }
+
     /// Opens the object that a label stands for now. Cancel safe.
     ///
     /// # Errors
@@ -233,10 +262,11 @@ impl Node {
         EdgeFacts::of(&self.config.place, self.load())
     }
 
-    /// Makes room for runs of policies: one owner, alone, has all cores.
+    /// Makes room for runs of policies: half of the cores, at least one. The workers, which serve all owners, have the
+    /// others.
     pub(crate) fn room_of_runs() -> Arc<Room> {
         let cores = available_parallelism().map_or(1, NonZero::get);
-        Room::new(u32::try_from(2 * cores).unwrap_or(u32::MAX))
+        Room::with_queues(u32::try_from((cores / 2).max(1)).unwrap_or(u32::MAX), RUNS_WAITING_MAX)
     }
 
     /// Decides about one request by the policy of the name asked for and, where it is another, of the object itself.
@@ -279,6 +309,23 @@ impl Node {
             return None;
         }
         self.program_of(leaf).await.ok()
+    }
+
+    /// Has the policy of an object weigh the edges that DNS could answer with.
+    ///
+    /// # Errors
+    /// [`Fault::Policy`] where it gives no weights, [`Fault::Busy`] while too much is asked of it.
+    pub(crate) async fn steer(
+        &self,
+        program: Arc<Program>,
+        opened: &Opened,
+        ask: &Arc<Ask<'static>>,
+        candidates: Vec<Candidate>,
+    ) -> Result<Steering, Fault> {
+        match program.recall_weights(ask, &candidates) {
+            Some(known) => known,
+            None => self.run(program, opened, ask, move |program, ask| program.steer(ask, &candidates)).await?,
+        }
     }
 
     async fn verdict(&self, opened: &Opened, ask: &Arc<Ask<'static>>) -> Result<Decision, Fault> {

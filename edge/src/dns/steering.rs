@@ -18,15 +18,16 @@ use tokio::time::timeout;
 use super::steer::{Choice, steer};
 use crate::{
     clock,
+    error::Fault,
     node::Node,
     policy::{
         ask::{Ask, Client, continent, country_code},
         places::{Coordinates, ViewerPlace},
     },
-    store::objects::Opened,
+    store::{objects::Opened, records::DNS_PATIENCE},
 };
 
-/// How long a DNS question waits for the owner's policy.
+/// How long a DNS question waits for the owner's policy to be there; for its weights it waits as for an object.
 const POLICY_PATIENCE: Duration = Duration::from_secs(2);
 /// Lifetime of a DNS answer given without knowing the owner's wishes.
 const GUESS_SECONDS: u32 = 5;
@@ -76,12 +77,14 @@ pub(super) async fn steer_to(
     });
     let edges = edges(node);
     let candidates: Vec<Candidate> = edges.iter().map(|(edge, _)| candidate(node, edge, &locator)).collect();
-    match program.steer(&ask, &candidates) {
-        Err(_) => {
+    // What a run says that comes too late is remembered for the next question.
+    match timeout(DNS_PATIENCE, node.steer(program, opened, &ask, candidates)).await {
+        Ok(Err(Fault::Policy)) => {
             node.metrics.policy_faults.inc();
             guess(node, viewer, &locator)
         }
-        Ok(steering) => {
+        Err(_) | Ok(Err(_)) => guess(node, viewer, &locator),
+        Ok(Ok(steering)) => {
             Steered { addresses: order(node, &edges, &steering.weights, viewer, &locator), seconds: steering.ttl }
         }
     }

@@ -2,7 +2,7 @@
 //! [`ready`](crate::answer::ready), else by the way of all others, and written in one call. A connection on which
 //! anything else comes is given on to pingora, with what was read of it.
 
-use std::{pin::pin, time::Instant};
+use std::{mem, pin::pin, time::Instant};
 
 use http::Version;
 use pingora_core::server::ShutdownWatch;
@@ -77,6 +77,7 @@ impl Plain {
             let mut room = head::ROOM;
             let Some(head) = head::read(&read[..end], &mut room) else { return Some(Rest { wire: self.wire, read }) };
             seat.work();
+            self.behind = read.len() - end;
             self.closes = head.closes || *shutdown.borrow() || turn == REQUESTS_PER_CONNECTION_MAX;
             let answered = match worker.give(&head, asker, start) {
                 Some(given) => self.give(worker, &head, asker, given, start).await,
@@ -97,7 +98,11 @@ impl Plain {
                 return None;
             }
             read.drain(..end);
-            read.append(&mut self.ahead);
+            read.append(&mut mem::take(&mut self.ahead));
+            if read.is_empty() {
+                // While nothing is asked it keeps no more than it began with.
+                read.shrink_to(READ_BYTES);
+            }
             let now = Instant::now();
             seat.wait(now);
             self.timer.set(now + idle);

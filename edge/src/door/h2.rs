@@ -12,7 +12,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use format::limits::BLOCK_BYTES;
 use futures::{StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use h2::{
     Reason, RecvStream,
@@ -41,7 +40,7 @@ use crate::{
         request::{Asked, Intake, Request, RequestId, for_logs, target_of},
     },
     listen::connections::Seat,
-    store::hand::InHand,
+    store::hand::{Content, InHand},
 };
 
 /// How a connection in clear begins that speaks HTTP/2 (section 3.4), and no request of another version.
@@ -251,7 +250,7 @@ impl Connection<'_> {
         let common = head::of_request(&head, &mut room).filter(|_| !has_body);
         let given = common.and_then(|common| self.worker.give(&common, &self.asker, start));
         // Where there is no room for it, it is made as that comes.
-        match given.and_then(|given| Some((self.link.hand.try_take(waiting_bytes(&given))?, given))) {
+        match given.and_then(|given| Some((self.link.hand.try_take(Content::Kept, waiting_bytes(&given))?, given))) {
             Some((held, given)) => self.give(stream, given, held, head.method, start),
             None => self.make(stream, head, (content, has_body), start),
         }
@@ -292,12 +291,12 @@ impl Connection<'_> {
             if waiting_bytes(&given) == 0 {
                 given.content = vec![given.content.concat().into()];
             }
-            let (worker, asker) = (Rc::clone(worker), Rc::clone(asker));
+            let (worker, asker, hand) = (Rc::clone(worker), Rc::clone(asker), self.link.hand.clone());
             self.answers.push(Box::pin(async move {
                 let asked = asked(id, &asker, method.as_str());
                 let mut sent = Sent::begin(&worker.door.node, asked, start);
                 sent.of_given(&given);
-                given.send(&mut Session::Stream(&mut stream), sent).await;
+                given.send(&mut Session::Stream(&mut stream), &hand, sent).await;
                 drop(held);
             }));
             return;
@@ -374,10 +373,10 @@ async fn has_content(mut content: RecvStream, deadline: Duration) -> Option<bool
     }
 }
 
-/// Returns what an answer that is ready holds while it waits for its viewer: its block, or nothing where it is small,
-/// for then it is copied.
+/// Returns what an answer that is ready holds while it waits for its viewer: its content, or nothing where that is
+/// small, for then it is copied.
 fn waiting_bytes(given: &Given) -> usize {
-    if given.bytes() <= GIVEN_BYTES_MAX as u64 { 0 } else { BLOCK_BYTES }
+    usize::try_from(given.bytes()).ok().filter(|bytes| *bytes > GIVEN_BYTES_MAX).unwrap_or(0)
 }
 
 fn asked<'m>(id: RequestId, asker: &Asker, method: &'m str) -> Asked<'m> {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use format::limits::BLOCK_BYTES;
 
+use crate::store::hand::Hand;
+
 /// A connection that is silent when the edge ends stays open so long, for a request that is on its way.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// What a viewer still sends on a connection that is closed is read for so long at most.
@@ -24,6 +26,8 @@ pub(super) const PIECE_BYTES_ALONE: usize = 16 * 1024;
 /// Beside it lie a piece of each answer in the buffers of HTTP/2, and what was asked for ahead, in the room that all
 /// viewers of the edge share.
 pub(super) const HAND_BYTES_MAX: usize = 32 * BLOCK_BYTES;
+// What is small has a quarter of it, and finds room there whatever others wait for.
+const _: () = assert!(STREAMS_MAX as usize * Hand::SMALL_BYTES_MAX <= HAND_BYTES_MAX / 4);
 
 /// Returns how long a viewer may take for so many bytes of which the last, however few, may take `deadline`.
 pub(super) fn patience(deadline: Duration, bytes: usize) -> Duration {

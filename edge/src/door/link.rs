@@ -1,17 +1,20 @@
 //! The deadline of writes on a connection that many answers share: a slow link carries all of them, one after the
 //! other's piece, so each waits for its turn for as long as the link brings the viewer any content.
 //!
-//! Keeps true: who takes nothing is gone after `http.write_seconds`, whatever else it sends and is sent; and a stream
-//! whose viewer takes of others only, once these have had as many turns as they are. What the answers hold meanwhile
-//! has a bound for all of them.
+//! Keeps true: who takes nothing is gone after `http.write_seconds`, whatever else it sends and is sent, or after twice
+//! that where other answers waited for room; and so is a stream whose viewer takes of others only, once these have had
+//! as many turns as they are. What the answers hold meanwhile has a bound for all of them.
 
 use std::{
     pin::pin,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     limits::{HAND_BYTES_MAX, bytes_min},
@@ -29,6 +32,8 @@ pub(super) struct Link {
     deadline: Duration,
     /// Whether the viewer took too little of all of them.
     is_stuck: AtomicBool,
+    /// When too little was taken last while answers waited for room, and what had been by then.
+    pardon: Mutex<Option<(Instant, u64)>>,
     /// What they hold.
     pub(super) hand: Hand,
 }
@@ -40,6 +45,7 @@ impl Link {
             taken: Box::new(taken),
             deadline,
             is_stuck: AtomicBool::new(false),
+            pardon: Mutex::new(None),
             hand: Hand::of(HAND_BYTES_MAX),
         }
     }
@@ -82,11 +88,31 @@ impl Link {
             }
             turns += 1;
             if self.taken().saturating_sub(before) < bytes_min(self.deadline) {
-                self.set_stuck();
+                if self.is_at_fault() {
+                    self.set_stuck();
+                }
                 return Err(Left);
             }
             if turns > self.waiting.load(Ordering::Relaxed) {
                 return Err(Left);
+            }
+        }
+    }
+
+    /// Whether it is the viewer's fault that too little was taken in a turn. Where answers waited for room it may have
+    /// taken those: what was not taken ends, they have a turn, and only if nothing comes of that it is.
+    fn is_at_fault(&self) -> bool {
+        if !self.hand.is_waited_for() {
+            return true;
+        }
+        let (now, taken) = (Instant::now(), self.taken());
+        let mut pardon = self.pardon.lock().unwrap_or_else(PoisonError::into_inner);
+        match *pardon {
+            Some((since, _)) if now < since + self.deadline => false,
+            Some((_, before)) if taken.saturating_sub(before) < bytes_min(self.deadline) => true,
+            _ => {
+                *pardon = Some((now, taken));
+                false
             }
         }
     }
@@ -116,9 +142,10 @@ mod tests {
     };
 
     use futures::future::join_all;
-    use tokio::time::{Instant, sleep};
+    use tokio::time::sleep;
 
     use super::*;
+    use crate::store::hand::Content;
 
     const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -142,6 +169,40 @@ mod tests {
 
     async fn never() -> Result<(), ()> {
         pending().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_could_not_take_what_waits_for_room_is_stuck_only_if_nothing_comes_of_that() {
+        let (stopped, slow) = (link(0), link(2_200));
+        for link in [&stopped, &slow] {
+            let held = link.hand.take(Content::Kept, HAND_BYTES_MAX).await;
+            let hand = link.hand.clone();
+            let waits = tokio::spawn(async move { hand.take(Content::Kept, HAND_BYTES_MAX).await });
+            tokio::task::yield_now().await;
+            let pending = [never(), never()].map(|write| link.in_turn(write));
+            assert!(join_all(pending).await.iter().all(Result::is_err));
+            assert!(!link.is_stuck(), "others waited for room");
+            drop(held);
+            drop(waits.await.unwrap());
+        }
+        assert!(stopped.in_turn(never()).await.is_err() && stopped.is_stuck(), "nobody waits for room any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_is_stuck_after_two_turns_whoever_waits_for_room() {
+        let link = link(0);
+        let _held = link.hand.take(Content::Kept, HAND_BYTES_MAX).await;
+        let hand = link.hand.clone();
+        let waits = tokio::spawn(async move { hand.take(Content::Kept, HAND_BYTES_MAX).await });
+        tokio::task::yield_now().await;
+        let stuck = [1, 2].map(async |_| {
+            let _ = link.in_turn(never()).await;
+            let _ = link.in_turn(never()).await;
+        });
+        let begun = Instant::now();
+        join_all(stuck).await;
+        assert_eq!((begun.elapsed().as_secs(), link.is_stuck()), (60, true));
+        waits.abort();
     }
 
     #[tokio::test(start_paused = true)]

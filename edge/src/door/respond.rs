@@ -35,7 +35,9 @@ async fn respond_within(
     let reply = match intake {
         Intake::Refused(request, fault) => reply::refusal(request, fault),
         Intake::Ready(request) => {
+            // What comes without a wait is for a viewer, too, that has closed its side once it had asked.
             let mut reply = tokio::select! {
+                biased;
                 reply = make(door, request) => reply,
                 () = session.gone() => return false,
             };

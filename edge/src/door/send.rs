@@ -23,6 +23,7 @@ use crate::{
     store::{
         body::{Reading, Source},
         coded::Coded,
+        hand::Hand,
         miss::Fills,
     },
 };
@@ -33,6 +34,8 @@ pub(super) const VIEWER_LEFT: &str = "viewer left";
 const CUT: &str = "cut: the rest could not be had";
 /// What stands for the status where the viewer left before there was one; nginx has the number in its log, too.
 const CLOSED_EARLY: u16 = 499;
+/// The end of a block that is no longer is copied, whoever else is served.
+const COPIED_BYTES_MAX: usize = 16 * 1024;
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 impl Reply {
@@ -102,12 +105,15 @@ impl Reply {
 
 impl Given {
     /// Writes the content of an answer that was ready, whose head has been written, as [`Reply::send`] does.
-    pub(super) async fn send(self, session: &mut Session<'_>, mut sent: Sent<'_>) {
+    pub(super) async fn send(self, session: &mut Session<'_>, hand: &Hand, mut sent: Sent<'_>) {
         let (mut written, all) = (Ok(()), self.bytes());
         for block in &self.content {
             let mut rest = block.clone();
             while written.is_ok() && !rest.is_empty() {
-                let piece = rest.split_to(rest.len().min(session.piece_bytes()));
+                let mut piece = rest.split_to(rest.len().min(session.piece_bytes()));
+                if rest.is_empty() {
+                    piece = last_piece(piece, hand.is_crowded());
+                }
                 let is_last = sent.bytes + piece.len() as u64 == all;
                 written = write_piece(session, piece, is_last, &mut sent.bytes).await;
             }
@@ -264,6 +270,18 @@ impl Flow {
         }
     }
 
+    /// Lets go of so many bytes that were given last, where they can be read again.
+    fn put_back(&mut self, fills: &Fills, bytes: usize) -> bool {
+        match self {
+            Self::Range(reading, left) => {
+                let is_back = reading.put_back(fills, bytes);
+                *left += if is_back { bytes as u64 } else { 0 };
+                is_back
+            }
+            Self::Coded(_) => false,
+        }
+    }
+
     /// Whether the last was given.
     fn is_over(&self) -> bool {
         match self {
@@ -282,7 +300,9 @@ async fn write_flow(
     bytes: &mut u64,
 ) -> Result<(), &'static str> {
     loop {
+        // What is here is for a viewer, too, that has closed its side once it had asked.
         let read = tokio::select! {
+            biased;
             read = flow.next(&node.fills) => read,
             () = session.gone() => return Err(VIEWER_LEFT),
         };
@@ -295,15 +315,29 @@ async fn write_flow(
             }
         };
         while !rest.is_empty() {
-            let mut piece = rest.split_to(rest.len().min(session.piece_bytes()));
+            let is_crowded = flow.is_crowded();
+            let room = if is_crowded { session.room() } else { session.piece_bytes() };
+            if room == 0 && flow.put_back(&node.fills, rest.len()) {
+                // Others have the room in hand while its viewer has none for it.
+                drop(rest);
+                session.has_room().await.map_err(|Left| VIEWER_LEFT)?;
+                break;
+            }
+            let room = if room == 0 { session.piece_bytes() } else { room };
+            let mut piece = rest.split_to(rest.len().min(room));
             let is_last = rest.is_empty() && flow.is_over();
-            if rest.is_empty() && flow.is_crowded() {
-                // In the buffer of its connection it would keep all of the block in memory, which counts no more then.
-                piece = Bytes::copy_from_slice(&piece);
+            if rest.is_empty() {
+                piece = last_piece(piece, is_crowded);
             }
             write_bytes(session, piece, ends && is_last, bytes).await?;
         }
     }
+}
+
+/// Returns the last piece of a block as it is written. In the buffer of its connection it would keep all of the block
+/// in memory, which counts no more then; a small one is always copied, for that costs little.
+fn last_piece(piece: Bytes, is_crowded: bool) -> Bytes {
+    if is_crowded || piece.len() <= COPIED_BYTES_MAX { Bytes::copy_from_slice(&piece) } else { piece }
 }
 
 async fn write_bytes(

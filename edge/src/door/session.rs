@@ -76,6 +76,26 @@ impl Session<'_> {
         }
     }
 
+    /// Returns the most bytes of a piece of which nothing waits for the viewer; none while it has no room. Where that
+    /// is not known it is what a piece may have.
+    pub(super) fn room(&mut self) -> usize {
+        match self {
+            Self::Stream(stream) => stream.room(),
+            Self::Pingora(..) | Self::Quic(..) | Self::Plain(_) => self.piece_bytes(),
+        }
+    }
+
+    /// Waits until the viewer has room, as long as for a piece that is written.
+    ///
+    /// # Errors
+    /// [`Left`].
+    pub(super) async fn has_room(&mut self) -> Result<(), Left> {
+        match self {
+            Self::Stream(stream) => stream.has_room().await,
+            Self::Pingora(..) | Self::Quic(..) | Self::Plain(_) => Ok(()),
+        }
+    }
+
     /// Writes a piece of the content; the last one `ends` it.
     ///
     /// # Errors
@@ -116,8 +136,9 @@ impl Session<'_> {
     }
 
     /// Returns when nobody waits for the answer any more. Cancel safe. Of a stream of HTTP/3 that its viewer gave up it
-    /// is heard when something is written to it: what is made for it has an end, and its place among the streams is
-    /// the viewer's own. With the connection ends all that goes on for it.
+    /// is heard when something is written to it: quinn knows before, but h3-quinn 0.0.10 keeps quinn's stream, and what
+    /// it says of `STOP_SENDING`, to itself. What is made for it has an end, and its place among the streams is the
+    /// viewer's own. With the connection ends all that goes on for it.
     pub(super) async fn gone(&mut self) {
         match self {
             Self::Stream(stream) => stream.gone().await,

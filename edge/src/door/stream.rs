@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::{Reason, SendStream, server::SendResponse};
 use http::{HeaderMap, Response, StatusCode};
 
-use super::{link::Link, wire::Left};
+use super::{limits::PIECE_BYTES, link::Link, wire::Left};
 
 /// A content of so many bytes is given at once, without anybody who waits until the viewer has taken it.
 pub(super) const GIVEN_BYTES_MAX: usize = 16 * 1024;
@@ -84,6 +84,34 @@ impl Stream {
             self.content = None;
         }
         Ok(())
+    }
+
+    /// Returns how much of a piece could be written now; where it cannot be told, all of it, and the write says why.
+    pub(super) fn room(&mut self) -> usize {
+        match (self.begin(false), &mut self.content) {
+            (Ok(()), Some(stream)) => {
+                stream.reserve_capacity(PIECE_BYTES);
+                stream.capacity().min(PIECE_BYTES)
+            }
+            _ => PIECE_BYTES,
+        }
+    }
+
+    /// Waits until something can be written, in turn with the other answers.
+    ///
+    /// # Errors
+    /// [`Left`].
+    pub(super) async fn has_room(&mut self) -> Result<(), Left> {
+        let stream = self.content.as_mut().ok_or(Left)?;
+        let room = async {
+            // One byte: what it does not use yet is for others.
+            stream.reserve_capacity(1);
+            while stream.capacity() == 0 {
+                poll_fn(|cx| stream.poll_capacity(cx)).await.ok_or(Left)?.map_err(|_| Left)?;
+            }
+            Ok::<(), Left>(())
+        };
+        self.link.in_turn(room).await
     }
 
     /// Ends an answer that was written whole.

@@ -23,7 +23,7 @@ use crate::answer::headers;
 
 /// A content of so many bytes is copied behind its head, which costs less than to tell the system of two pieces.
 const COPIED_BYTES_MAX: usize = 4 * 1024;
-/// Read while an answer is made.
+/// Held of what comes behind the request that is answered, whether it was read with that or while its answer was made.
 const AHEAD_BYTES_MAX: usize = 4 * 1024;
 /// Read at a time of what nobody wants.
 const REST_BYTES: usize = 16 * 1024;
@@ -80,6 +80,8 @@ pub(super) struct Plain {
     pub(super) out: Vec<u8>,
     /// What the viewer sent while its answer was made: the beginning of its next requests.
     pub(super) ahead: Vec<u8>,
+    /// So many bytes that were read with the request that is answered lie behind it.
+    pub(super) behind: usize,
     /// Bytes that the connection took of the content that was written last.
     pub(super) went: u64,
     /// Whether the connection ends after this answer.
@@ -94,7 +96,7 @@ pub(super) struct Plain {
 impl Plain {
     pub(super) fn new(wire: Wire, deadline: Duration) -> Self {
         let (out, ahead, timer) = (Vec::new(), Vec::new(), Timer::new());
-        Self { wire, out, ahead, went: 0, closes: false, chunked: false, deadline, timer }
+        Self { wire, out, ahead, behind: 0, went: 0, closes: false, chunked: false, deadline, timer }
     }
 
     /// Takes the head of an answer, which leaves with the first piece of its content.
@@ -192,8 +194,8 @@ impl Plain {
     /// Returns when the viewer has closed its side, as one does that leaves. What it asks meanwhile is kept for its
     /// turn; of one that asks for much it is not heard before something is written to it. Cancel safe.
     pub(super) async fn gone(&mut self) {
-        while self.ahead.len() < AHEAD_BYTES_MAX {
-            let room = AHEAD_BYTES_MAX - self.ahead.len();
+        while self.behind + self.ahead.len() < AHEAD_BYTES_MAX {
+            let room = AHEAD_BYTES_MAX - self.behind - self.ahead.len();
             if !matches!(self.wire.read_buf(&mut (&mut self.ahead).limit(room)).await, Ok(1..)) {
                 return;
             }
@@ -353,6 +355,20 @@ mod tests {
             drop(theirs);
             let left = timeout(Duration::from_millis(200), plain.gone()).await.is_ok();
             assert_eq!((left, plain.ahead.len()), (asked < AHEAD_BYTES_MAX, asked.min(AHEAD_BYTES_MAX)));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_behind_a_request_counts_with_what_is_read_while_it_is_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        for behind in [1, AHEAD_BYTES_MAX - 1, AHEAD_BYTES_MAX, 2 * AHEAD_BYTES_MAX] {
+            let (ours, theirs) = tokio::join!(listener.accept(), TcpStream::connect(address));
+            let (mut plain, mut theirs) = (Plain::new(Wire::Clear(ours.unwrap().0), DEADLINE), theirs.unwrap());
+            plain.behind = behind;
+            theirs.write_all(&[7; 2 * AHEAD_BYTES_MAX]).await.unwrap();
+            assert!(timeout(Duration::from_millis(50), plain.gone()).await.is_err(), "it is there");
+            assert_eq!(plain.ahead.len(), AHEAD_BYTES_MAX.saturating_sub(behind), "behind {behind}");
         }
     }
 

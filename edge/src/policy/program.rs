@@ -165,24 +165,31 @@ impl Program {
     /// # Errors
     /// As [`Self::serve`].
     pub(crate) fn steer(&self, ask: &Arc<Ask<'static>>, candidates: &[Candidate]) -> Result<Steering, Fault> {
-        let left = self.seconds_left(ask)?;
-        let steering = self.weigh(ask, candidates)?;
-        Ok(Steering { ttl: steering.ttl.min(left), ..steering })
+        match self.recall_weights(ask, candidates) {
+            Some(known) => known,
+            None => Ok(at_most(self.weigh(ask, candidates)?, self.seconds_left(ask)?)),
+        }
+    }
+
+    /// Returns what [`Self::steer`] would, where no run is needed for it.
+    pub(crate) fn recall_weights(&self, ask: &Ask<'_>, candidates: &[Candidate]) -> Option<Result<Steering, Fault>> {
+        match self.seconds_left(ask) {
+            Err(fault) => Some(Err(fault)),
+            Ok(left) => Some(Ok(at_most(self.known_weights(ask, candidates)?, left))),
+        }
+    }
+
+    fn known_weights(&self, ask: &Ask<'_>, candidates: &[Candidate]) -> Option<Steering> {
+        if !self.chain.has(Hook::Steer) {
+            return Some(Steering { ttl: DNS_SECONDS_DEFAULT, weights: vec![WEIGHT_DEFAULT; candidates.len()] });
+        }
+        let steered = self.steered.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = steered.trie.lookup(&self.chain.respondent(ask));
+        known.filter(|_| steered.candidates == fingerprint(candidates)).cloned()
     }
 
     fn weigh(&self, ask: &Arc<Ask<'static>>, candidates: &[Candidate]) -> Result<Steering, Fault> {
-        if !self.chain.has(Hook::Steer) {
-            return Ok(Steering { ttl: DNS_SECONDS_DEFAULT, weights: vec![WEIGHT_DEFAULT; candidates.len()] });
-        }
         let fingerprint = fingerprint(candidates);
-        {
-            let steered = self.steered.lock().unwrap_or_else(PoisonError::into_inner);
-            if steered.candidates == fingerprint
-                && let Some(known) = steered.trie.lookup(&self.chain.respondent(&**ask))
-            {
-                return Ok(known.clone());
-            }
-        }
         let facts: Arc<dyn Facts> = Arc::clone(ask) as Arc<dyn Facts>;
         let run = self.chain.steer(&facts, candidates).map_err(|fault| {
             self.warn(&fault, "policy gave no weights");
@@ -203,6 +210,11 @@ impl Program {
         let (owner, policy) = self.key.as_ref().map(|(owner, name)| (display(owner), display(name))).unzip();
         tracing::warn!(owner, policy, link = fault.link.0 + 1, fault = causes(&fault.source), "{what}");
     }
+}
+
+/// Has weights count for so many seconds at most.
+fn at_most(steering: Steering, seconds: u32) -> Steering {
+    Steering { ttl: steering.ttl.min(seconds), ..steering }
 }
 
 fn fingerprint(candidates: &[Candidate]) -> u64 {
@@ -335,7 +347,11 @@ mod tests {
             assert_eq!(steering(body, 0).steer(&ask(9), &candidates()), Err(Fault::Policy), "{body}");
         }
         let weights = format!("{}{}", field("i32.store", 8, 2), field("i32.store8", 1, 1));
-        let good = steering(&weights, 0).steer(&ask(9), &candidates()).unwrap();
+        let program = steering(&weights, 0);
+        assert_eq!(program.recall_weights(&ask(9), &candidates()), None, "it takes a run");
+        let good = program.steer(&ask(9), &candidates()).unwrap();
+        assert_eq!(program.recall_weights(&ask(9), &candidates()), Some(Ok(good.clone())));
+        assert_eq!(program.recall_weights(&ask(9), &candidates()[..1]), None, "of other edges nothing is known");
         assert_eq!((good.weights, good.ttl), (vec![0, 1], 256));
     }
 

@@ -10,7 +10,7 @@ use sandbox::Tier;
 use super::{
     cache::{BlockCache, BlockKey},
     film::{has_boxes, index_behind},
-    hand::{Hand, InHand},
+    hand::{Content, Hand, InHand},
     miss::{Ahead, Fills, Flight},
     objects::Opened,
 };
@@ -91,11 +91,10 @@ impl Body {
     /// The faults of reading.
     pub(crate) async fn begin(mut self, fills: &Arc<Fills>) -> Result<Self, Fault> {
         let Some(first) = self.geometry.slices(self.range.clone()).next() else { return Ok(self) };
-        self.take_room(first.block).await;
         if self.tier != Tier::None {
             ReadAhead::new(&self).reach(fills, &mut self, first.block);
         }
-        let bytes = self.block(fills, first.block).await?;
+        let bytes = self.read(fills, first.block).await?;
         if self.range.start == 0 {
             self.reach_for_index(fills, &bytes);
         }
@@ -123,14 +122,30 @@ impl Body {
             return;
         }
         self.held = (None, InHand::default());
-        let bytes = match self.tier {
-            Tier::None => self.unkept_columns(block).len() * BLOCK_BYTES,
-            _ => self.geometry.block_bytes(block),
+        let (content, bytes) = match self.tier {
+            Tier::None => (Content::Unkept, self.unkept_bytes(block)),
+            _ => (Content::Kept, self.geometry.block_bytes(block)),
         };
-        self.held = (Some(block), self.hand.take(bytes).await);
+        self.held = (Some(block), self.hand.take(content, bytes).await);
     }
 
-    /// Reads a block; to be called when there is room for it.
+    /// Reads a block, for which there is room in the hand then. One that may be kept takes that when it is here: what
+    /// an origin is slow to send keeps no answer waiting that could go out. Where there is none, it is let go, and read
+    /// again once there is.
+    async fn read(&mut self, fills: &Arc<Fills>, block: BlockIndex) -> Result<Bytes, Fault> {
+        if self.tier != Tier::None && self.held.0 != Some(block) {
+            self.held = (None, InHand::default());
+            let bytes = self.block(fills, block).await?;
+            if let Some(held) = self.hand.try_take(Content::Kept, bytes.len()) {
+                self.held = (Some(block), held);
+                return Ok(bytes);
+            }
+        }
+        self.take_room(block).await;
+        self.block(fills, block).await
+    }
+
+    /// Reads a block, or returns it where it is here.
     async fn block(&mut self, fills: &Arc<Fills>, block: BlockIndex) -> Result<Bytes, Fault> {
         if let Some((_, bytes)) = self.ready.pop_front_if(|(index, _)| *index == block) {
             return Ok(bytes);
@@ -155,6 +170,12 @@ impl Body {
     fn unkept_columns(&self, block: BlockIndex) -> Range<usize> {
         let (stripe, column) = self.geometry.place(block);
         column..self.columns(stripe).end.min(column + UNKEPT_BLOCKS_MAX)
+    }
+
+    fn unkept_bytes(&self, block: BlockIndex) -> usize {
+        let (stripe, _) = self.geometry.place(block);
+        let bytes = |column| self.geometry.block_bytes(self.geometry.block(stripe, column));
+        self.unkept_columns(block).map(bytes).sum()
     }
 
     /// Returns what brings a block that was asked for ahead, and when that was.
@@ -216,11 +237,10 @@ impl Reading {
     pub(crate) async fn next(&mut self, fills: &Arc<Fills>) -> Result<Option<Bytes>, Fault> {
         let Self { body, ahead, at } = self;
         let Some(slice) = body.geometry.slices(*at..body.range.end).next() else { return Ok(None) };
-        body.take_room(slice.block).await;
         if body.tier != Tier::None {
             ahead.reach(fills, body, slice.block);
         }
-        let bytes = body.block(fills, slice.block).await?.slice(slice.within);
+        let bytes = body.read(fills, slice.block).await?.slice(slice.within);
         *at += bytes.len() as u64;
         Ok(Some(bytes))
     }
@@ -233,6 +253,19 @@ impl Reading {
     /// Returns when the read of the block that was given last began, or an earlier moment.
     pub(crate) fn begun(&self) -> Instant {
         self.body.begun
+    }
+
+    /// Lets go of the last so many bytes of the block that was given last, which are given again. False where the cache
+    /// does not have it: a viewer whose window opens by a byte at a time would have it read from origins each time.
+    pub(crate) fn put_back(&mut self, fills: &Fills, bytes: usize) -> bool {
+        let at = self.at - bytes as u64;
+        let block = self.body.geometry.block_at(at);
+        let is_held = self.body.tier != Tier::None && fills.holds(&self.body.opened, block);
+        if is_held {
+            self.at = at;
+            self.body.held = (None, InHand::default());
+        }
+        is_held
     }
 
     /// Waits for the room that the next block takes, in whatever form. Cancel safe.

@@ -80,12 +80,17 @@ impl Coded {
             return Ok(None);
         }
         let block = self.next;
-        self.reading.take_room().await;
-        self.next.0 += 1;
-        if let Some(frame) = fills.held_frame(&self.opened, self.geometry, block, self.tier) {
-            self.reading.pass(self.geometry.block_bytes(block) as u64);
-            return Ok(Some(frame));
+        let held_frame = || fills.held_frame(&self.opened, self.geometry, block, self.tier);
+        if held_frame().is_some() {
+            // It is looked for again, for the cache may have given it up while this waited.
+            self.reading.take_room().await;
+            if let Some(frame) = held_frame() {
+                self.next.0 += 1;
+                self.reading.pass(self.geometry.block_bytes(block) as u64);
+                return Ok(Some(frame));
+            }
         }
+        self.next.0 += 1;
         let plain = self.reading.next(fills).await?.ok_or(Fault::Damaged)?;
         let (owner, key) = (self.opened.record.lease.owner, BlockKey { locator: self.opened.object.locator(), block });
         let is_promised = self.length.is_some();

@@ -1,4 +1,7 @@
 //! Directories that were read lately, decoded.
+//!
+//! Keeps true: what is kept has a bound, and what is being read and decoded has another for all of it, which owners
+//! share.
 
 use std::{sync::Arc, time::Instant};
 
@@ -7,18 +10,28 @@ use format::{Directory, Entry, Locator, StripeIndex, limits::DIRECTORY_BYTES_MAX
 use moka::future::Cache;
 use tokio::task::spawn_blocking;
 
-use super::{cache::BlockCache, miss::Fills, objects::Opened};
+use super::{cache::BlockCache, miss::Fills, objects::Opened, room::Room};
 use crate::error::Fault;
 
 /// Decoded directories kept, by the bytes of their bodies.
 const DIRECTORIES_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// A decoded directory takes about so many times its body.
-const DECODED_FACTOR: u64 = 3;
+const DECODED_FACTOR: usize = 3;
 /// Decoding more than this leaves the reactor.
 const DECODE_INLINE_BYTES_MAX: usize = 64 * 1024;
+/// A directory takes so many times its body while it is decoded: the body, and what it becomes.
+const READING_FACTOR: usize = 1 + DECODED_FACTOR;
+/// A place in the room of directories that are being read, in bytes.
+const PLACE_BYTES: usize = 64 * 1024;
+/// Of such places: what the largest directory takes.
+const PLACES: usize = READING_FACTOR * DIRECTORY_BYTES_MAX / PLACE_BYTES;
 
 /// Directories that were read lately.
-pub(crate) struct Directories(Cache<Locator, Arc<Directory>>);
+pub(crate) struct Directories {
+    decoded: Cache<Locator, Arc<Directory>>,
+    /// For those that are being read and decoded.
+    room: Arc<Room>,
+}
 
 impl Directories {
     pub(crate) fn new() -> Self {
@@ -30,26 +43,34 @@ impl Directories {
             let bytes: usize = directory.entries().map(of_one).sum();
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
-        Self(Cache::builder().max_capacity(DIRECTORIES_BYTES_MAX * DECODED_FACTOR).weigher(weigh).build())
+        let decoded =
+            Cache::builder().max_capacity(DIRECTORIES_BYTES_MAX * DECODED_FACTOR as u64).weigher(weigh).build();
+        Self { decoded, room: Room::new(u32::try_from(PLACES).unwrap_or(u32::MAX)) }
     }
 
     /// Forgets what an object was decoded to. What is being read now is forgotten as it comes.
     pub(crate) async fn forget(&self, locator: &Locator) {
-        self.0.invalidate(locator).await;
+        self.decoded.invalidate(locator).await;
     }
 
     /// Returns what a directory holds. Cancel safe.
     ///
     /// # Errors
-    /// [`Fault::Damaged`], or the faults of reading.
+    /// [`Fault::Damaged`], [`Fault::Busy`] where no room for it comes free in time, or the faults of reading.
     pub(crate) async fn read(
         &self,
         (cache, fills): (&BlockCache, &Arc<Fills>),
         opened: &Arc<Opened>,
     ) -> Result<Arc<Directory>, Fault> {
         let reading = async {
+            let room = self.room.take(opened.record.lease.owner, places(opened.object.length())).await?;
             let body = whole(fills, opened).await?;
-            let decode = move || Directory::decode(&body).map(Arc::new).map_err(|_| Fault::Damaged);
+            let decode = move || {
+                let decoded = Directory::decode(&body).map(Arc::new).map_err(|_| Fault::Damaged);
+                // Here, for this ends no sooner where nobody waits for it any more.
+                drop((body, room));
+                decoded
+            };
             if opened.object.length() <= DECODE_INLINE_BYTES_MAX as u64 {
                 decode()
             } else {
@@ -58,12 +79,19 @@ impl Directories {
         };
         let (locator, begun) = (opened.object.locator(), Instant::now());
         // Once for all who ask at a time: it takes up to four times the bytes of its body.
-        let read = self.0.try_get_with(locator, reading).await.map_err(|fault| (*fault).clone());
+        let read = self.decoded.try_get_with(locator, reading).await.map_err(|fault| (*fault).clone());
         if cache.was_forgotten(&locator, begun) {
             self.forget(&locator).await;
         }
         read
     }
+}
+
+/// Returns the places that a directory takes whose body has so many bytes. Of one that is larger than any may be,
+/// nothing is read.
+fn places(length: u64) -> u32 {
+    let body = usize::try_from(length).unwrap_or(usize::MAX).min(DIRECTORY_BYTES_MAX);
+    u32::try_from((body * READING_FACTOR).div_ceil(PLACE_BYTES).max(1)).unwrap_or(u32::MAX)
 }
 
 /// Reads a directory's whole body; the only object that is ever whole in memory, hence its bound.
@@ -84,4 +112,24 @@ async fn whole(fills: &Arc<Fills>, opened: &Arc<Opened>) -> Result<Bytes, Fault>
         }
     }
     Ok(body.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_being_decoded_has_a_bound_for_all_of_it() {
+        let place = (PLACE_BYTES / READING_FACTOR) as u64;
+        for (length, expected) in
+            [(0, 1), (1, 1), (place, 1), (place + 1, 2), (DIRECTORY_BYTES_MAX as u64, 2048), (u64::MAX, 2048)]
+        {
+            assert_eq!(places(length), expected, "{length}");
+        }
+        let (directories, owner) = (Directories::new(), format::OwnerId([1; 32]));
+        let largest = directories.room.take(owner, places(DIRECTORY_BYTES_MAX as u64)).await.unwrap();
+        assert!(directories.room.try_take(owner, places(1)).is_none(), "the largest has all of it, alone");
+        drop(largest);
+        assert!(directories.room.try_take(owner, places(1)).is_some());
+    }
 }

@@ -37,7 +37,7 @@ use crate::{config::CacheConfig, error::Fault};
 
 /// A resolver waits so long for a look-up, which goes on behind it: by its first timeout, 376 ms in unbound, it would
 /// take a server that is slow to say what is cold for one that loses questions.
-const DNS_PATIENCE: Duration = Duration::from_millis(300);
+pub(crate) const DNS_PATIENCE: Duration = Duration::from_millis(300);
 /// Records whose versions are remembered; each takes some 150 B.
 const KNOWN_MAX: u64 = 100_000;
 /// An open record counts once for each so many bytes of it.

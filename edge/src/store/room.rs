@@ -25,7 +25,7 @@ use crate::error::Fault;
 
 /// Waiting for room; beyond it the edge is overloaded and says so.
 const ROOM_DEADLINE: Duration = Duration::from_secs(5);
-/// Reads that wait, of all owners. Of one owner: half of what the others leave.
+/// Reads that wait, of all owners, where no other bound is told. Of one owner: half of what the others leave.
 const WAITING_MAX: usize = 8192;
 /// What comes free is kept for a wide read for so long, in which a read of a slow origin ends, and then for nobody for
 /// as long. With the deadline above, who is held back once is let in before it is told that the edge is busy.
@@ -40,6 +40,8 @@ impl<K: Clone + Eq + Hash + Send + 'static> Sharer for K {}
 #[derive(Debug)]
 pub(crate) struct Room<K: Sharer = OwnerId> {
     all: u32,
+    /// So many wait at a time, of all owners.
+    waiting_max: usize,
     state: Mutex<State<K>>,
 }
 
@@ -104,6 +106,11 @@ impl<K: Sharer> Drop for InQueue<K> {
 impl<K: Sharer> Room<K> {
     /// Makes a room of so many places.
     pub(crate) fn new(all: u32) -> Arc<Self> {
+        Self::with_queues(all, WAITING_MAX)
+    }
+
+    /// Makes a room of so many places, for which so many wait at most.
+    pub(crate) fn with_queues(all: u32, waiting_max: usize) -> Arc<Self> {
         let state = State {
             free: all,
             taken: HashMap::new(),
@@ -114,7 +121,7 @@ impl<K: Sharer> Room<K> {
             hold: None,
             open_until: None,
         };
-        Arc::new(Self { all, state: Mutex::new(state) })
+        Arc::new(Self { all, waiting_max, state: Mutex::new(state) })
     }
 
     /// Takes places for a read of an owner's object, and waits for them. Whoever wants more than there are gets all of
@@ -125,7 +132,7 @@ impl<K: Sharer> Room<K> {
     pub(crate) async fn take(self: &Arc<Self>, owner: K, wanted: u32) -> Result<Taken<K>, Fault> {
         let (grant, granted) = oneshot::channel();
         let (waits, wanted) = (owner.clone(), wanted.min(self.all));
-        let number = self.change(|state| state.wait(waits, wanted, grant)).ok_or(Fault::Busy)?;
+        let number = self.change(|state| state.wait(waits, wanted, self.waiting_max, grant)).ok_or(Fault::Busy)?;
         let _in_queue = InQueue { room: Arc::clone(self), owner, number };
         timeout(ROOM_DEADLINE, granted).await.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Busy)
     }
@@ -186,9 +193,9 @@ impl<K: Sharer> Room<K> {
 
 impl<K: Sharer> State<K> {
     /// Puts somebody into an owner's queue and returns its number; none where the queue is full.
-    fn wait(&mut self, owner: K, wanted: u32, grant: oneshot::Sender<Taken<K>>) -> Option<u64> {
+    fn wait(&mut self, owner: K, wanted: u32, waiting_max: usize, grant: oneshot::Sender<Taken<K>>) -> Option<u64> {
         let own = self.queues.get(&owner).map_or(0, VecDeque::len);
-        if own >= (WAITING_MAX - (self.waiting - own)) / 2 {
+        if own >= (waiting_max - (self.waiting - own)) / 2 {
             return None;
         }
         if own == 0 {
@@ -228,10 +235,13 @@ impl<K: Sharer> State<K> {
         (self.hold, self.open_until) = (None, Some(now + HOLD_TIME));
     }
 
-    /// Gives places to those whose turn it is, as far as there are any, and returns them.
+    /// Gives places to those whose turn it is, as far as there are any, and returns them. Whoever comes while all is
+    /// taken costs no look at the others who wait.
     fn admit(&mut self, now: Instant) -> Vec<(K, Waiting<K>)> {
         let (mut admitted, mut at) = (Vec::new(), 0);
-        while let Some(owner) = self.turns.get(at).cloned() {
+        while self.free > 0
+            && let Some(owner) = self.turns.get(at).cloned()
+        {
             let front = self.queues.get(&owner).and_then(VecDeque::front);
             let Some((number, wanted)) = front.map(|front| (front.number, front.wanted)) else { break };
             // An owner at its share is passed by.
@@ -447,6 +457,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_comes_while_all_is_taken_has_nothing_kept_for_it_and_is_turned_away_where_the_queue_is_full() {
+        let (room, mut reads) = (Room::with_queues(1, 8), JoinSet::new());
+        let first = room.take(C, 1).await.unwrap();
+        crowd(&mut reads, &room, A, 5, 1);
+        settle().await;
+        assert!(room.state().hold.is_none(), "there is nothing to keep, so nobody looks who may have it");
+        assert_eq!(room.state().waiting, 4);
+        assert_eq!(room.take(A, 1).await.unwrap_err(), Fault::Busy);
+        drop(first);
+        assert_eq!(reads.join_all().await.into_iter().flatten().count(), 4);
+        assert_eq!(standing(&room), (1, 0, 0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_leaves_the_queue_or_is_let_in_and_gone_takes_no_places_along() {
         let room = Room::new(2);
         let first = room.take(A, 2).await.unwrap();
@@ -475,7 +499,7 @@ mod tests {
             for (owner, wanted, takes) in steps {
                 if takes {
                     let (grant, granted) = oneshot::channel();
-                    room.change(|state| state.wait(OwnerId([owner; 32]), wanted, grant)).unwrap();
+                    room.change(|state| state.wait(OwnerId([owner; 32]), wanted, WAITING_MAX, grant)).unwrap();
                     waiting.push(granted);
                 } else if !held.is_empty() {
                     held.remove(usize::from(owner) % held.len());

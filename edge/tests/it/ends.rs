@@ -1,6 +1,6 @@
 //! What has an end is kept by no cache past it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use format::{Kind, PolicyName, StableName};
 use testing::until;
@@ -41,6 +41,16 @@ async fn resolved(site: &Site, host: &str) -> u64 {
 
 fn host(label: &impl std::fmt::Display) -> String {
     format!("{label}.evernear.example")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_while_its_answer_was_made_is_not_served() {
+    let site = Site::start().await;
+    let file = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    end(&site, &file, 2, now() + 3).await;
+    site.weather.late(Duration::from_secs(4));
+    assert_eq!(site.get(&file, "/", &[]).await.status(), 410);
+    site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

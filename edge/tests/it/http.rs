@@ -517,7 +517,28 @@ async fn what_is_no_request_is_counted_among_the_answers() {
     site.stop().await;
 }
 
-/// Sends bytes as they are and reads until the edge closes.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_closes_its_side_once_it_has_asked_gets_all_of_what_is_in_memory() {
+    let site = Site::start().await;
+    let large = site.store("a.bin", "application/octet-stream", noise_of(1, 3 * MIB)).await;
+    let small = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    for stored in [&large, &small] {
+        assert!(site.get(stored, "/", &[]).await.body() == stored.bytes);
+        // The last time the small one is ready.
+        for time in 0..8 {
+            let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
+            let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", https::host(stored));
+            stream.write_all(ask.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
+            read.expect("the connection was not closed").unwrap();
+            assert!(answer.ends_with(&stored.bytes), "time {time}: {} bytes", answer.len());
+        }
+    }
+    site.stop().await;
+}
+
 /// Takes over 10 s, because of how late records come.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_while_an_answer_is_made_is_waited_for_no_more_and_what_was_begun_is_for_the_next() {
@@ -553,6 +574,7 @@ async fn who_leaves_while_an_answer_is_made_is_waited_for_no_more_and_what_was_b
     site.stop().await;
 }
 
+/// Sends bytes as they are and reads until the edge closes.
 pub(crate) async fn raw(site: &Site, ask: &[u8]) -> String {
     let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
     stream.write_all(ask).await.unwrap();

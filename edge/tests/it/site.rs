@@ -63,8 +63,8 @@ enum Fault {
     Down,
     /// All calls but this one are answered.
     Without(Call),
-    /// Records come so late.
-    Late(Duration),
+    /// Calls of this kind are answered so late.
+    Late(Call, Duration),
     /// Every shard is wrong.
     Lies,
     /// Whoever reads a shard panics.
@@ -82,7 +82,12 @@ impl Weather {
 
     /// Has nodes take so long for each record.
     pub(crate) fn late(&self, by: Duration) {
-        *self.state.lock().unwrap() = Fault::Late(by);
+        self.late_with(Call::Record, by);
+    }
+
+    /// Has origins take so long before they answer one kind of call.
+    pub(crate) fn late_with(&self, call: Call, by: Duration) {
+        *self.state.lock().unwrap() = Fault::Late(call, by);
     }
 
     pub(crate) fn lying(&self) {
@@ -168,7 +173,9 @@ impl Intercept for Road {
         if call == Call::Record {
             self.0.look_ups.fetch_add(1, Ordering::SeqCst);
         }
-        if let (Fault::Late(by), Call::Record) = (fault, call) {
+        if let Fault::Late(late, by) = fault
+            && late == call
+        {
             tokio::time::sleep(by).await;
         }
         let is_list = call == Call::AllLocators;
