@@ -1,4 +1,4 @@
-// A network of its own for the tests: `evernear up` and `evernear twin run` in a folder that goes away with them.
+// A network of its own for the tests: `evernear up`, with its twin, in a folder that goes away with it.
 
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -28,13 +28,13 @@ export async function network() {
     await rm(folder, { recursive: true, force: true });
   };
   try {
-    children.push(start(["up", "--state", state, "--http", `127.0.0.1:${edge}`, "--dns", "off"]));
+    const doors = ["--http", `127.0.0.1:${edge}`, "--dns", "off", "--twin", `127.0.0.1:${twin}`];
+    children.push(start(["up", "--state", state, ...doors]));
     await until("the network runs", () => children[0].said.includes("goes on with it"), children[0]);
-    children.push(start(["twin", "run", "--state", state, "--listen", `127.0.0.1:${twin}`]));
     await until(
       "the twin answers",
       () => status(`http://127.0.0.1:${twin}/version`).then((it) => it === 200),
-      children[1],
+      children[0],
     );
     const pages = await serve(`http://127.0.0.1:${twin}`);
     return {

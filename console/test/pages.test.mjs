@@ -350,7 +350,7 @@ test("who signs in after somebody else sees nothing of what they had begun", asy
       "x-evernear-console": localStorage.getItem("evernear-console"),
       "content-type": "application/json",
     };
-    const body = JSON.stringify({ name: "reader", scope: "write" });
+    const body = JSON.stringify({ name: "writer", scope: "write" });
     return (await (await fetch("/tokens", { method: "POST", headers, body })).json()).value.token;
   });
   await slowly(1_000_000, async () => {

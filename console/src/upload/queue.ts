@@ -82,11 +82,10 @@ function changed(): void {
     setTimeout(() => ((telling = false), (storedCount.value += 1)), TELL_MS);
   }
   doneCount = done;
-  let room = SENDING_MAX - uploads.value.filter(isActive).length;
   for (const upload of uploads.value) {
-    if (room <= 0) break;
     if (upload.state.value !== "queued") continue;
-    room -= 1;
+    // Counted anew each time: what begins calls this too.
+    if (uploads.value.filter(isActive).length >= SENDING_MAX) break;
     upload.begin();
   }
 }
