@@ -48,6 +48,9 @@ pub(crate) fn share(max: u64) -> u64 {
     max.div_ceil(2)
 }
 
+/// What SQLite says when no page more can be written (<https://www.sqlite.org/rescode.html#full>).
+const SQLITE_FULL: &str = "13";
+
 /// Why the store cannot be read or written; the twin's machine is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -61,7 +64,10 @@ pub enum StoreError {
     },
     /// SQLite says no.
     #[error("the file of tokens and uploads cannot be read or written")]
-    Sqlite(#[from] sqlx::Error),
+    Sqlite(#[source] sqlx::Error),
+    /// Its disk is full; the operator's to mend.
+    #[error("the disk of the file of tokens and uploads is full; free some space there")]
+    Full,
     /// Its disk takes no write.
     #[error("the file of tokens and uploads cannot be written: {reason}")]
     Unwritten {
@@ -109,6 +115,15 @@ pub enum StoreError {
     /// The writer ended.
     #[error("the twin is stopping")]
     Closed,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(said) if said.code().as_deref() == Some(SQLITE_FULL) => Self::Full,
+            error => Self::Sqlite(error),
+        }
+    }
 }
 
 /// One change of the store.
@@ -523,6 +538,42 @@ mod tests {
         let full = fill().await.unwrap_err();
         assert!(full.to_string().contains("full"), "{full}");
         fill().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_from_a_fault_to_all_whose_writes_it_took_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).await.unwrap();
+        let (one, hash) = grant(1, "ci");
+        store.add(one.clone(), hash).await.unwrap();
+        store.close().await;
+        let options = SqliteConnectOptions::new().filename(folder.path().join(STORE_FILE));
+        let writer = pool().max_connections(1).connect_with(options.clone()).await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 1").execute(&writer).await.unwrap();
+        let readers = pool().max_connections(1).connect_with(options).await.unwrap();
+        let (jobs, waiting) = mpsc::channel(WAITING_MAX);
+        let [a, b, c] = [1, 2, 3].map(|at| Batch([at; 16]));
+        let large = Write::Begin {
+            batch: b,
+            token: one.id,
+            created_ms: 2,
+            source: Source::Files,
+            title: Some("x".repeat(1 << 20)),
+        };
+        // They wait before the writer begins, so they share a transaction.
+        let mut told = Vec::new();
+        for write in [begin(a, one.id, 1), large, begin(c, one.id, 3)] {
+            let (tell, answer) = oneshot::channel();
+            jobs.send((write, tell)).await.unwrap();
+            told.push(answer);
+        }
+        let store = Store { jobs, readers, task: tokio::spawn(writes::run(writer, waiting)) };
+        for answer in told {
+            assert!(matches!(answer.await.unwrap(), Err(StoreError::Full)));
+        }
+        assert!(store.open_batches().await.unwrap().is_empty());
+        store.write(begin(a, one.id, 1)).await.unwrap();
+        store.close().await;
     }
 
     fn begin(batch: Batch, token: TokenId, created_ms: u64) -> Write {
