@@ -97,6 +97,11 @@ impl Folders {
         self.state.join("twin.toml")
     }
 
+    /// Is there while the catalog is made again.
+    pub(crate) fn unfinished_catalog(&self) -> PathBuf {
+        self.network.join("catalog.unfinished")
+    }
+
     fn own_disk(&self) -> PathBuf {
         self.network.join("disk1")
     }

@@ -270,11 +270,13 @@ impl Up {
         let around = Around {
             network: home.settings.network.clone(),
             catalog: home.folders.catalog(),
+            unfinished: home.folders.unfinished_catalog(),
             keys: home.keys.clone(),
             readers,
         };
         let mut disks = Disks::new(around, home.settings.disks.clone());
-        disks.save_catalog().await;
+        let unwritten = |source| UpError::Folder { path: home.folders.state.clone(), source };
+        disks.save_catalog().await.map_err(unwritten)?;
         disks.settle().await;
         if disks.origins().is_empty() {
             let why = disks.states().filter_map(|(disk, why)| Some(format!("{} ({})", disk.path.display(), why?)));
