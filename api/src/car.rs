@@ -31,6 +31,7 @@ use crate::{
     places::Place,
     refusal::{Refusal, causes},
     service::{Service, UnderWay, now_ms},
+    spool::NoRoom,
     store::{MadeOf, Write},
     token::{Grant, TokenId},
     turns::Turn,
@@ -229,7 +230,9 @@ impl From<CarFault> for Refusal {
     fn from(fault: CarFault) -> Self {
         match fault {
             CarFault::Spool(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-                Self::new(StatusCode::INSUFFICIENT_STORAGE, "ERROR_SPOOL_FULL", "the twin's disk is full")
+                let room = error.get_ref().and_then(|error| error.downcast_ref::<NoRoom>());
+                let message = room.map_or_else(|| "the twin's disk is full".to_owned(), NoRoom::to_string);
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "ERROR_SPOOL_FULL", message).closing()
             }
             CarFault::Spool(_) => Self::own(&fault),
             CarFault::Changed(_) => Self::own(&fault),

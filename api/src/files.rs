@@ -19,7 +19,7 @@ use data_encoding::BASE64URL_NOPAD;
 use format::{Kind, Locator, Moment, PolicyName, Profile};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
-use twin::{Listed, PageAsk, Renewal, Sooner, Spot, Stored, UrlTemplate};
+use twin::{LeaseChangeError, Listed, PageAsk, Renewal, Sooner, Spot, Stored, UrlTemplate};
 
 use crate::{
     audit::Subject,
@@ -394,11 +394,17 @@ pub(crate) async fn erase(service: &Arc<Service>, locator: Locator) -> Result<us
             let message = "it is being stored; try again";
             return Err(Refusal::new(StatusCode::CONFLICT, "HTTP_ERROR", message).after(1));
         }
-        let removed = work.twin.remove(&locator).await?;
-        if let Some(upload) = work.store.upload(&locator).await? {
-            work.write(Write::Drop(upload.batch)).await?;
+        let removed = match work.twin.remove(&locator).await {
+            // Another program was first, or its time was over: the row is all that is left.
+            Err(LeaseChangeError::Unknown) => None,
+            removed => Some(removed?),
+        };
+        match (work.store.upload(&locator).await?, &removed) {
+            (Some(upload), _) => work.write(Write::Drop(upload.batch)).await?,
+            (None, Some(_)) => {}
+            (None, None) => return Err(LeaseChangeError::Unknown.into()),
         }
-        Ok(removed.ended.len() + removed.unknown.len())
+        Ok(removed.map_or(0, |removed| removed.ended.len() + removed.unknown.len()))
     };
     service.tasks.spawn(erasing).await.map_err(|_| Refusal::stopping())?
 }

@@ -267,13 +267,7 @@ pub(crate) async fn delete(
             count += 1;
             match upload.locator {
                 Some(locator) => {
-                    match erase(&service, locator).await {
-                        // Another program was first.
-                        Err(refusal) if refusal.status == StatusCode::NOT_FOUND => {
-                            service.write(Write::Drop(upload.batch)).await?;
-                        }
-                        erased => drop(erased?),
-                    }
+                    erase(&service, locator).await?;
                     subject = Some(locator);
                 }
                 None => service.drop_part(upload.batch).await?,

@@ -65,6 +65,13 @@ impl Refusal {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", error.to_string())
     }
 
+    /// The disk of the twin's state folder is full: its operator frees some, and the same request succeeds.
+    pub(crate) fn disk_full(error: &(dyn Error + 'static)) -> Self {
+        tracing::error!(error = causes(error), "the twin's disk is full");
+        let message = "the twin's disk is full; free some space there, and try again";
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "ERROR_DISK_FULL", message).after(AGAIN_SECONDS)
+    }
+
     /// Something is away for a while.
     pub(crate) fn away(error: &(dyn Error + 'static)) -> Self {
         tracing::warn!(error = causes(error), "a request failed");
@@ -229,6 +236,7 @@ impl From<StoreError> for Refusal {
             }
             StoreError::Share { .. } => Self::new(StatusCode::CONFLICT, "INSUFFICIENT_FUNDS", error.to_string()),
             StoreError::MakerEnded => Self::from(TokenFault::Unknown),
+            StoreError::Full => Self::disk_full(&error),
             error => Self::own(&error),
         }
     }

@@ -115,7 +115,6 @@ impl Api {
             stop: stop.child_token(),
         };
         let service = Service::new(parts).await?;
-        service.reconcile().await?;
         if !local_addr.ip().is_loopback() {
             tracing::warn!(%local_addr, "tokens reach the API in clear: put what speaks TLS in front");
         }

@@ -217,6 +217,7 @@ impl Service {
 
     /// Ends what broken uploads left, of earlier runs too, until the twin stops.
     pub(crate) async fn sweep_often(self: Arc<Self>) {
+        let mut is_reconciled = false;
         loop {
             match self.store.open_batches().await {
                 Ok(open) => {
@@ -233,6 +234,15 @@ impl Service {
             }
             if let Err(refusal) = self.sweep_resumables().await {
                 tracing::warn!(reason = refusal.message, "uploads in several requests cannot be looked at");
+            }
+            if !is_reconciled {
+                match self.stop.run_until_cancelled(Box::pin(self.reconcile())).await {
+                    Some(Ok(())) => is_reconciled = true,
+                    Some(Err(refusal)) => {
+                        tracing::warn!(reason = refusal.message, "what other programs erased cannot be looked for yet");
+                    }
+                    None => return,
+                }
             }
             let next = tokio::time::sleep(SWEEP_EVERY);
             if self.stop.run_until_cancelled(next).await.is_none() {
@@ -254,13 +264,27 @@ impl Service {
         }
     }
 
-    /// Forgets rows of what was erased by other programs, or by a request that a crash cut short.
-    pub(crate) async fn reconcile(&self) -> Result<(), StoreError> {
+    /// Forgets rows of what was erased by other programs, or by a request that a crash cut short. That the index does
+    /// not know an upload says nothing: it may be an older copy, or made anew. A row goes when nodes have the owner's
+    /// word that the object was erased, and stays otherwise. Cancel safe.
+    async fn reconcile(&self) -> Result<(), Refusal> {
+        // The rows first: what is stored meanwhile is in the index by then.
         let kept = self.store.kept().await?;
+        self.twin.catch_up().await?;
         let held = self.twin.list().await;
-        let gone = kept.into_iter().filter(|it| it.locator.is_none_or(|locator| !held.contains_key(&locator)));
-        for upload in gone {
+        let by_locator = kept.into_iter().filter_map(|upload| Some((upload.locator?, upload)));
+        let unknown: Vec<_> = by_locator.filter(|(locator, _)| !held.contains_key(locator)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let erased = self.twin.erased(unknown.iter().map(|(locator, _)| *locator).collect()).await?;
+        let (gone, left): (Vec<_>, Vec<_>) = unknown.into_iter().partition(|(locator, _)| erased.contains(locator));
+        for (_, upload) in gone {
             self.write(Write::Drop(upload.batch)).await?;
+        }
+        if !left.is_empty() {
+            let uploads = left.len();
+            tracing::warn!(uploads, "the index does not know what was stored; `evernear owner recover` brings it back");
         }
         Ok(())
     }

@@ -48,6 +48,9 @@ pub(crate) fn share(max: u64) -> u64 {
     max.div_ceil(2)
 }
 
+/// What SQLite says when no page more can be written (<https://www.sqlite.org/rescode.html#full>).
+const SQLITE_FULL: &str = "13";
+
 /// Why the store cannot be read or written; the twin's machine is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -61,7 +64,10 @@ pub enum StoreError {
     },
     /// SQLite says no.
     #[error("the file of tokens and uploads cannot be read or written")]
-    Sqlite(#[from] sqlx::Error),
+    Sqlite(#[source] sqlx::Error),
+    /// Its disk is full; the operator's to mend.
+    #[error("the disk of the file of tokens and uploads is full; free some space there")]
+    Full,
     /// Its disk takes no write.
     #[error("the file of tokens and uploads cannot be written: {reason}")]
     Unwritten {
@@ -109,6 +115,15 @@ pub enum StoreError {
     /// The writer ended.
     #[error("the twin is stopping")]
     Closed,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(said) if said.code().as_deref() == Some(SQLITE_FULL) => Self::Full,
+            error => Self::Sqlite(error),
+        }
+    }
 }
 
 /// One change of the store.

@@ -155,8 +155,12 @@ pub(crate) async fn create(
     };
     let turn = service.turn(batch).await?;
     let spool = service.spool.clone();
-    let made = spawn_blocking(move || spool.create(batch, DATA).map(drop)).await.map_err(|_| Refusal::stopping())?;
-    made.map_err(spool_fault)?;
+    let coming = upload.length - upload.offset;
+    let make = move || {
+        spool.check_room(coming)?;
+        spool.create(batch, DATA).map(drop)
+    };
+    spawn_blocking(make).await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)?;
     let parts: Vec<Batch> = parts.iter().map(|part| part.batch).collect();
     let begun = service.write(Write::Resumable { row: Box::new(upload.clone()), parts: parts.clone() }).await;
     if let Err(error) = begun {
@@ -337,7 +341,11 @@ fn options(
 }
 
 fn spool_fault(error: io::Error) -> Refusal {
-    crate::car::CarFault::Spool(error).into()
+    match error.kind() {
+        // It was given up, and could not be forgotten yet.
+        io::ErrorKind::NotFound => refused(StatusCode::GONE, "nothing is left of the upload; begin it anew").closing(),
+        _ => crate::car::CarFault::Spool(error).into(),
+    }
 }
 
 impl Service {
@@ -431,7 +439,10 @@ impl Service {
                 let (file, bytes) = (into.clone(), buffer.split().freeze());
                 let (start, length) = (at, bytes.len() as u64);
                 let is_due = at + length - synced >= SYNC_BYTES || is_end;
+                let spool = self.spool.clone();
                 let written = spawn_blocking(move || {
+                    // Others write too.
+                    spool.check_room(length)?;
                     file.write_all_at(&bytes, start)?;
                     if is_due { file.sync_all() } else { Ok(()) }
                 });
@@ -460,6 +471,7 @@ impl Service {
             let taken = spawn_blocking(move || {
                 let is_right = checksum.is_of(&chunk, at)?;
                 if is_right {
+                    spool.check_room(at)?;
                     copy(&chunk, at, &data, from)?;
                     data.sync_all()?;
                 }
@@ -539,21 +551,24 @@ impl Service {
 
     /// Forgets an upload, its parts, and what came of them.
     async fn give_up(&self, batch: Batch) -> Result<(), Refusal> {
-        let parts = self.store.parts_of(batch).await?;
-        self.write(Write::DropResumable(batch)).await?;
-        for part in parts.into_iter().chain([batch]) {
+        // The bytes first: on a full disk their room lets the rows go.
+        for part in self.store.parts_of(batch).await?.into_iter().chain([batch]) {
             self.unspool(part).await;
         }
-        Ok(())
+        Ok(self.write(Write::DropResumable(batch)).await?)
     }
 
-    /// Stores what is whole and was not stored, and forgets what has expired. Whoever works on an upload is let be.
+    /// Stores what is whole and was not stored, and forgets what has expired. Whoever works on an upload is let be, and
+    /// one that cannot be forgotten keeps no other from it.
     pub(crate) async fn sweep_resumables(self: &Arc<Self>) -> Result<(), Refusal> {
         for upload in self.store.expired(service::now()).await? {
             let Some(_turn) = self.turns.take(&upload.batch) else { continue };
             let upload = self.store.resumable(upload.batch).await?;
-            if let Some(upload) = upload.filter(|upload| upload.has_expired(service::now())) {
-                self.give_up(upload.batch).await?;
+            if let Some(upload) = upload.filter(|upload| upload.has_expired(service::now()))
+                && let Err(refusal) = self.give_up(upload.batch).await
+            {
+                let reason = refusal.message;
+                tracing::warn!(batch = %upload.batch, reason, "an upload has expired and is not forgotten yet");
             }
         }
         for upload in self.store.due(service::now()).await? {

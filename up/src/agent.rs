@@ -6,16 +6,22 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use api::Api;
 use format::{OwnerSecret, Profile};
 use sandbox::guard::ChildCommand;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use twin::{
     ConfigError, Index, IndexError, LockKind, Network, NetworkError, OwnerError, OwnerStore, Twin, TwinConfig, Unlock,
     UnlockError,
 };
+
+/// The first and the longest pause before a twin that did not start is tried again.
+const RETRY_FIRST: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_secs(300);
 
 /// The twin's API while it runs.
 pub(crate) struct Agent {
@@ -53,6 +59,36 @@ pub(crate) enum AgentFault {
     /// Work off the reactor did not come back.
     #[error("opening the owner key was cut short")]
     Lost(#[from] tokio::task::JoinError),
+}
+
+impl AgentFault {
+    /// Returns whether another start may do, without anybody changing what the owner chose.
+    pub(crate) fn may_pass(&self) -> bool {
+        !matches!(self, Self::Passphrase)
+    }
+}
+
+/// When a twin that did not start is tried again: after pauses that double.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Retry {
+    at: Instant,
+    pause: Duration,
+}
+
+impl Retry {
+    pub(crate) fn first(now: Instant) -> Self {
+        Self { at: now + RETRY_FIRST, pause: RETRY_FIRST }
+    }
+
+    pub(crate) fn is_due(self, now: Instant) -> bool {
+        now >= self.at
+    }
+
+    /// Returns the one after this.
+    pub(crate) fn next(self, now: Instant) -> Self {
+        let pause = (self.pause * 2).min(RETRY_MAX);
+        Self { at: now + pause, pause }
+    }
 }
 
 impl Agent {
@@ -99,4 +135,23 @@ fn open(state: &Path) -> Result<(TwinConfig, OwnerSecret, Index), AgentFault> {
     let secret = store.open(&unlock)?;
     let index = Index::open(state.join("index"), &secret)?;
     Ok((config, secret, index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pauses_grow_to_five_minutes_and_a_passphrase_is_not_waited_for() {
+        let now = Instant::now();
+        let mut retry = Retry::first(now);
+        assert!(!retry.is_due(now + RETRY_FIRST - Duration::from_millis(1)) && retry.is_due(now + RETRY_FIRST));
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            retry = retry.next(now);
+            pauses.push(retry.pause.as_secs());
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300, 300]);
+        assert!(!AgentFault::Passphrase.may_pass() && AgentFault::NoKeyFile { config: "c".into() }.may_pass());
+    }
 }

@@ -10,6 +10,39 @@ const FIRST: u64 = 1_767_225_600;
 /// A clock may go back so far: new certificates are valid from two days before their issue.
 const BACK_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// A clock that went on so long without a jump, while this program ran, is believed.
+const STANDS: Duration = Duration::from_secs(24 * 3600);
+/// Within that it may be corrected by so much.
+const JUMP_MAX: Duration = Duration::from_secs(3600);
+
+/// How long the clock has gone on without a jump, as one run sees it. A clock that was wrong for an hour must not be
+/// what every later time is compared with: the right one would be taken for one that went back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Witness {
+    /// What the clock said when it began to be watched, or after its last jump, in seconds since 1970.
+    said: u64,
+    /// For how long the program ran then.
+    ran: Duration,
+}
+
+impl Witness {
+    /// Begins to watch a clock that says this, in seconds since 1970.
+    pub(crate) fn begin(now: u64) -> Self {
+        Self { said: now, ran: Duration::ZERO }
+    }
+
+    /// Looks at the clock when the program ran for so long, which another clock measures. Returns the time when it is
+    /// believed.
+    pub(crate) fn look(&mut self, now: u64, ran: Duration) -> Option<u64> {
+        let stood = ran.saturating_sub(self.ran);
+        if now.abs_diff(self.said.saturating_add(stood.as_secs())) > JUMP_MAX.as_secs() {
+            *self = Self { said: now, ran };
+            return None;
+        }
+        (stood >= STANDS).then_some(now)
+    }
+}
+
 /// The clock cannot be right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ClockFault {
@@ -47,6 +80,23 @@ pub(crate) fn check(now: u64, seen: u64) -> Result<(), ClockFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_jumped_is_believed_again_after_a_day_without_a_jump() {
+        let (hour, day) = (3600, 24 * 3600);
+        let ran = Duration::from_secs;
+        let mut witness = Witness::begin(FIRST);
+        assert_eq!(witness.look(FIRST + hour, ran(hour)), None, "not yet");
+        assert_eq!(witness.look(FIRST + day - 60, ran(day)), Some(FIRST + day - 60), "time servers correct clocks");
+        let wrong = FIRST + 1000 * day;
+        assert_eq!(witness.look(wrong, ran(day + 60)), None);
+        assert_eq!(witness.look(wrong + hour, ran(day + 60 + hour)), None);
+        let right = FIRST + day + 2 * hour;
+        assert_eq!(witness.look(right, ran(day + 2 * hour)), None, "back again");
+        assert_eq!(witness.look(right + day, ran(2 * day + 2 * hour)), Some(right + day));
+        let mut wrong_all_along = Witness::begin(wrong);
+        assert_eq!(wrong_all_along.look(wrong + day, ran(day)), Some(wrong + day), "nobody knows better");
+    }
 
     #[test]
     fn a_clock_that_was_later_before_or_was_never_set_is_not_believed() {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     error::Error,
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -33,6 +33,9 @@ const REST: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Origins that do nothing for so long while they start have a disk that does not answer.
 const HUNG: Duration = Duration::from_secs(15 * 60);
+/// What stands in the file that says so, for people.
+const UNFINISHED: &str =
+    "The catalog is being made again from the disks. `evernear up` goes on with it and removes this file.\n";
 /// How often a start looks at what is not in yet.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -42,6 +45,8 @@ pub(crate) struct Around {
     pub(crate) network: String,
     /// The file of the catalog.
     pub(crate) catalog: PathBuf,
+    /// The file that is there while the catalog is made again.
+    pub(crate) unfinished: PathBuf,
     pub(crate) keys: Arc<Keys>,
     /// Hear how far the reading of disks is.
     pub(crate) readers: watch::Sender<Reading>,
@@ -87,12 +92,29 @@ impl Disks {
     }
 
     /// Makes the catalog again where it is not there and disks have what was in it, before any origin runs: one that
-    /// runs would take for lost, and repair, what is not filed yet. Takes as long as there is something to read.
-    pub(crate) async fn save_catalog(&self) {
-        let catalog = self.around.catalog.clone();
-        if client::offload(move || catalog.exists()).await.unwrap_or(true) {
-            return;
+    /// runs would take for lost, and repair, what is not filed yet. Goes on where a start before was cut short in it.
+    /// Takes as long as there is something to read.
+    ///
+    /// # Errors
+    /// What the system says when it cannot be written down that this begins or ended: then no origin may run.
+    pub(crate) async fn save_catalog(&self) -> io::Result<()> {
+        let (catalog, unfinished) = (self.around.catalog.clone(), self.around.unfinished.clone());
+        // Before there is a catalog: one that is there alone says nothing of what is in it.
+        let begin = move || {
+            if catalog.exists() && !unfinished.exists() {
+                return Ok(false);
+            }
+            client::keep(&unfinished, UNFINISHED.as_bytes()).map(|()| true)
+        };
+        if !client::offload(begin).await?? {
+            return Ok(());
         }
+        self.read_disks().await;
+        let unfinished = self.around.unfinished.clone();
+        client::offload(move || fs::remove_file(unfinished)).await?
+    }
+
+    async fn read_disks(&self) {
         for Held { disk, .. } in &self.all {
             let (looked, network) = (disk.clone(), self.around.network.clone());
             let has = move || {

@@ -46,4 +46,4 @@ pub use owner::OwnerFault;
 pub use prepare::UpOptions;
 pub use pulse::Reading;
 pub use settings::{Listen, ListenError, SettingsError};
-pub use up::{Up, UpError};
+pub use up::{Unwritable, Up, UpError};

@@ -97,6 +97,11 @@ impl Folders {
         self.state.join("twin.toml")
     }
 
+    /// Is there while the catalog is made again.
+    pub(crate) fn unfinished_catalog(&self) -> PathBuf {
+        self.network.join("catalog.unfinished")
+    }
+
     fn own_disk(&self) -> PathBuf {
         self.network.join("disk1")
     }
@@ -299,7 +304,7 @@ fn free_port(settings: &Settings) -> Result<u16, UpError> {
     let drawn = settings.network.get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok()).unwrap_or(0);
     let Range { start, end } = ORIGIN_PORTS;
     let first = ports::loopback(start + drawn % (end - start));
-    let is_ours = |port| settings.seats().any(|seat| seat.port == port);
+    let is_ours = |port| settings.door_ports().contains(&port) || settings.seats().any(|seat| seat.port == port);
     let free = ports::free_from(first, Kind::Tcp, is_ours);
     let taken = || UpError::OriginPort { source: io::ErrorKind::AddrInUse.into() };
     Ok(free.map_err(|source| UpError::OriginPort { source })?.ok_or_else(taken)?.port())
@@ -331,11 +336,14 @@ fn follow_disks(settings: &mut Settings, folders: &Folders) -> Result<(), UpErro
     Ok(())
 }
 
-/// Gives origins whose ports others have another: nobody but this program knows these.
+/// Gives origins whose ports others have, or doors, another: nobody but this program knows these.
 fn move_ports(settings: &mut Settings) -> Result<(), UpError> {
+    let doors = settings.door_ports();
     for (disk, seat) in settings.all_seats() {
         let address = ports::loopback(settings.disks[disk].origins[seat].port);
-        if ports::is_taken(address, Kind::Tcp).map_err(|source| UpError::OriginPort { source })? {
+        if doors.contains(&address.port())
+            || ports::is_taken(address, Kind::Tcp).map_err(|source| UpError::OriginPort { source })?
+        {
             let port = free_port(settings)?;
             let seat = &mut settings.disks[disk].origins[seat];
             tracing::info!(node = %seat.name, %address, port, "the port of an origin is taken; it gets another");
@@ -532,6 +540,21 @@ mod tests {
             // Somebody on this machine has it.
             Err(error) => assert!(matches!(error, UpError::Taken { door: "http", .. }), "{error}"),
         }
+    }
+
+    #[test]
+    fn a_door_and_an_origin_never_have_one_port() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(home.path());
+        let (first, _) = prepare(&folders, &any_doors()).unwrap();
+        let wanted = first.disks[0].origins[0].port;
+        // The port of an origin that does not run is free, and the next one that would be drawn.
+        let named = UpOptions { http: Some(ports::loopback(wanted)), ..UpOptions::default() };
+        let (second, _) = prepare(&folders, &named).unwrap();
+        assert_eq!(second.http.port(), wanted);
+        assert!(second.seats().all(|seat| !second.door_ports().contains(&seat.port)), "{second:?}");
+        let drawn = free_port(&Settings::new(second.network.clone(), second.http, Listen::Off)).unwrap();
+        assert_ne!(drawn, wanted);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::{
     error::Error,
-    io,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     account::{Account, DiskAccount},
-    agent::{Agent, AgentFault},
-    clock::{self, ClockFault},
+    agent::{Agent, AgentFault, Retry},
+    clock::{self, ClockFault, Witness},
     disk::settings_on,
     disks::{Around, Disks, causes},
     keys::{Keys, KeysError},
@@ -230,12 +230,35 @@ pub enum UpError {
         /// The origins.
         missing: Vec<String>,
     },
+    /// The disk of the state folder takes no write.
+    #[error("the disk of the state folder {} {why}", path.display())]
+    StateDisk {
+        /// The state folder.
+        path: PathBuf,
+        /// Why.
+        why: Unwritable,
+        /// The write that failed.
+        source: Box<UpError>,
+    },
     /// The system has no randomness.
     #[error("the system gives no random bytes")]
     Random(#[from] getrandom::Error),
     /// Work off the reactor did not come back.
     #[error("the start was cut short")]
     Lost(#[from] tokio::task::JoinError),
+}
+
+impl UpError {
+    /// Returns the error as one of the disk of the state folder, where that is the cause, whatever failed first.
+    fn on_state_of(self, state: &Path) -> Self {
+        match Unwritable::of(&self) {
+            // Those are of other folders, and one is told already.
+            Some(why) if !matches!(self, Self::Disk { .. } | Self::StateDisk { .. }) => {
+                Self::StateDisk { path: state.to_owned(), why, source: Box::new(self) }
+            }
+            _ => self,
+        }
+    }
 }
 
 /// A network that runs. Stop it with [`Up::stop`]; without that it ends as by a crash, which loses nothing.
@@ -265,16 +288,23 @@ impl Up {
     /// # Errors
     /// [`UpError`]. What was made until then is used by the next start.
     pub async fn start(options: UpOptions, compiler: ChildCommand) -> Result<Self, UpError> {
+        let state = options.state.clone();
+        Box::pin(Self::begin(options, compiler)).await.map_err(|error| error.on_state_of(&state))
+    }
+
+    async fn begin(options: UpOptions, compiler: ChildCommand) -> Result<Self, UpError> {
         let readers = options.readers.clone();
         let (mut home, lock, is_new) = client::offload(move || Home::open(&options, now())).await??;
         let around = Around {
             network: home.settings.network.clone(),
             catalog: home.folders.catalog(),
+            unfinished: home.folders.unfinished_catalog(),
             keys: home.keys.clone(),
             readers,
         };
         let mut disks = Disks::new(around, home.settings.disks.clone());
-        disks.save_catalog().await;
+        let unwritten = |source| UpError::Folder { path: home.folders.state.clone(), source };
+        disks.save_catalog().await.map_err(unwritten)?;
         disks.settle().await;
         if disks.origins().is_empty() {
             let why = disks.states().filter_map(|(disk, why)| Some(format!("{} ({})", disk.path.display(), why?)));
@@ -291,13 +321,15 @@ impl Up {
         };
         // There is no successor to hand them to, and they would keep queues open that nobody serves.
         edge.sockets = Sockets::default();
+        // A first start makes all certificates by this clock.
+        let first_seen = if is_new { now() } else { 0 };
         let begun = async {
-            match home.tell(&disks).await {
+            match home.tell(&disks, first_seen).await {
                 // Viewers are served where nothing can be written down, from the origins that the edge is told of here:
                 // in a full catalog they cannot announce themselves. A first start has nothing to serve.
-                Err(error) if !is_new && is_full(&error) => {
-                    let error = causes(&error);
-                    tracing::error!(error, "the disk of the state folder is full; free some space there");
+                Err(error) if !is_new && Unwritable::of(&error).is_some() => {
+                    let error = causes(&error.on_state_of(&home.folders.state));
+                    tracing::error!(error, "the state folder takes no write");
                     Ok(None)
                 }
                 told => {
@@ -316,12 +348,12 @@ impl Up {
                 return Err(error);
             }
         };
-        let agent = home.start_agent(compiler).await;
+        let agent = home.start_agent(compiler.clone()).await;
         let is_told = told.is_some();
         let given = told.unwrap_or_else(|| home.given(&disks));
         let account = home.account(&disks, given, &edge, &agent, is_new);
         let stop = CancellationToken::new();
-        let keeper = tokio::spawn(keep(home, disks, is_told, agent.ok().flatten(), stop.clone()));
+        let keeper = tokio::spawn(keep(home, disks, is_told, (agent, compiler), stop.clone()));
         Ok(Self { account, edge, edge_down, stop, keeper, _lock: lock })
     }
 
@@ -434,8 +466,9 @@ impl Home {
     }
 
     /// Tells twin.toml of the disks that are in: their origins, and the profile that fits. Returns what it then has of
-    /// what the owner may choose. Remembered first, so that a crash in between leaves no doubt who wrote what.
-    async fn tell(&mut self, disks: &Disks) -> Result<Given, UpError> {
+    /// what the owner may choose. Remembered first, so that a crash in between leaves no doubt who wrote what. `seen`
+    /// is a time that is believed, in seconds since 1970, or zero.
+    async fn tell(&mut self, disks: &Disks, seen: u64) -> Result<Given, UpError> {
         let given = self.given(disks);
         let below = |file: &PathBuf| file.strip_prefix(&self.folders.state).unwrap_or(file).to_owned();
         let IdentityFiles { authority, certificate, key } = &self.identity;
@@ -444,7 +477,7 @@ impl Home {
         let nodes = seats.map(|seat| (seat.name.clone(), ports::loopback(seat.port).to_string())).collect();
         let wanted = Wanted { given: given.clone(), identity, has_key_file: self.has_key_file, nodes };
         let (mut settings, folders) = (self.settings.clone(), self.folders.clone());
-        settings.seen = settings.seen.max(now());
+        settings.seen = settings.seen.max(seen);
         let names = disks.names();
         for disk in settings.disks.iter_mut().filter(|disk| names.contains(&disk.name)) {
             disk.is_new = false;
@@ -507,7 +540,10 @@ impl Home {
             http: edge.http,
             dns: edge.dns,
             twin: agent.as_ref().ok().and_then(|agent| Some(agent.as_ref()?.address())),
-            twin_gone: agent.as_ref().err().map(|why| causes(why)),
+            twin_gone: agent
+                .as_ref()
+                .err()
+                .map(|why| causes(why) + if why.may_pass() { ". It is tried again" } else { "" }),
             url: given.url,
             stores: profile.is_some_and(|profile| loss::stores(profile, &origins)),
             disks_survived: profile.map_or(0, |profile| loss::disks_survived(profile, &origins)),
@@ -517,9 +553,9 @@ impl Home {
         }
     }
 
-    /// Returns whether the time that a start will be compared with is to be written down again.
-    fn is_time_old(&self) -> bool {
-        now().saturating_sub(self.settings.seen) > SEEN_EVERY.as_secs()
+    /// Returns whether a time is to be written down, for starts to be compared with.
+    fn is_time_old(&self, believed: u64) -> bool {
+        believed.saturating_sub(self.settings.seen) > SEEN_EVERY.as_secs()
     }
 
     /// Gives each node whose certificate ends soon another, unless the clock cannot be right. Blocks on the disk.
@@ -538,15 +574,20 @@ async fn keep(
     mut home: Home,
     mut disks: Disks,
     mut is_told: bool,
-    agent: Option<Agent>,
+    (agent, compiler): (Result<Option<Agent>, AgentFault>, ChildCommand),
     stop: CancellationToken,
 ) -> Disks {
-    let (mut renewed, mut said) = (Instant::now(), String::new());
+    let may_come = agent.as_ref().err().is_some_and(AgentFault::may_pass);
+    let mut retry = may_come.then(|| Retry::first(Instant::now()));
+    let mut agent = agent.ok().flatten();
+    let (begun, mut witness) = (Instant::now(), Witness::begin(now()));
+    let (mut renewed, mut said) = (begun, String::new());
     while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
         let Some(is_news) = stop.run_until_cancelled(disks.look()).await else { break };
-        is_told &= !is_news && !home.is_time_old();
+        let believed = witness.look(now(), begun.elapsed()).unwrap_or(0);
+        is_told &= !is_news && !home.is_time_old(believed);
         if !is_told {
-            match home.tell(&disks).await {
+            match home.tell(&disks, believed).await {
                 Ok(Given { profile, .. }) => {
                     is_told = true;
                     if let (Some(agent), Ok(profile)) = (&agent, profile.parse()) {
@@ -556,12 +597,23 @@ async fn keep(
                 }
                 // It is tried again at the next look.
                 Err(error) => {
-                    let error = causes(&error);
+                    let error = causes(&error.on_state_of(&home.folders.state));
                     if error != said {
                         tracing::error!(error, "twin.toml is not told which disks there are");
                     }
                     said = error;
                 }
+            }
+        }
+        if let Some(due) = retry.filter(|retry| retry.is_due(Instant::now())) {
+            let Some(started) = stop.run_until_cancelled(Box::pin(home.start_agent(compiler.clone()))).await else {
+                break;
+            };
+            retry = started.is_err().then(|| due.next(Instant::now()));
+            if let Ok(Some(started)) = started {
+                // It says the opposite of a warning, and is to be heard where that was.
+                tracing::warn!(address = %started.address(), "the twin answers now");
+                agent = Some(started);
             }
         }
         if renewed.elapsed() > RENEW_EVERY {
@@ -578,10 +630,35 @@ async fn keep(
     disks
 }
 
-/// Returns whether a disk is full, which is nobody's fault and passes.
-fn is_full(error: &(dyn Error + 'static)) -> bool {
-    let is_it = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    error.downcast_ref().is_some_and(is_it) || error.source().is_some_and(is_full)
+/// Why a disk takes no write, which is nobody's fault and passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unwritable {
+    /// No room is left, for this user at least.
+    Full,
+    /// It is mounted so that nothing can be written, or the system made it so after an error.
+    ReadOnly,
+}
+
+impl Unwritable {
+    /// Finds it among the causes of an error.
+    fn of(error: &(dyn Error + 'static)) -> Option<Self> {
+        match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Some(Self::Full),
+            Some(io::ErrorKind::ReadOnlyFilesystem) => Some(Self::ReadOnly),
+            _ => error.source().and_then(Self::of),
+        }
+    }
+}
+
+impl fmt::Display for Unwritable {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(match self {
+            Self::Full => "is full; free some space there",
+            Self::ReadOnly => {
+                "is read-only; mount it so that it can be written (`dmesg` tells whether an error made it so)"
+            }
+        })
+    }
 }
 
 /// Returns seconds since 1970.
@@ -613,4 +690,22 @@ fn edge_name() -> NodeName {
 
 fn twin_name() -> NodeName {
     "me".parse().expect("it is a name")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_disk_that_takes_no_write_is_named_whatever_failed_first() {
+        let of = |kind: io::ErrorKind| {
+            let source = SettingsError::Io { path: "/s/network/up.toml".into(), source: kind.into() };
+            UpError::Settings(source).on_state_of(Path::new("/s")).to_string()
+        };
+        assert_eq!(of(io::ErrorKind::StorageFull), "the disk of the state folder /s is full; free some space there");
+        assert!(of(io::ErrorKind::ReadOnlyFilesystem).contains("/s is read-only"));
+        assert_eq!(of(io::ErrorKind::PermissionDenied), "the settings of this network cannot be used");
+        let other = UpError::Disk { path: "/d".into(), source: io::ErrorKind::ReadOnlyFilesystem.into() };
+        assert!(matches!(other.on_state_of(Path::new("/s")), UpError::Disk { .. }), "it is another disk");
+    }
 }

@@ -41,6 +41,42 @@ async fn a_disk_that_was_full_takes_writes_again_once_there_is_room() {
     fill().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_full_disk_is_told_from_a_fault_to_all_whose_writes_it_took_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let (one, hash) = grant(1, "ci");
+    store.add(one.clone(), hash).await.unwrap();
+    store.close().await;
+    let options = SqliteConnectOptions::new().filename(folder.path().join(STORE_FILE));
+    let writer = pool().max_connections(1).connect_with(options.clone()).await.unwrap();
+    sqlx::query("PRAGMA max_page_count = 1").execute(&writer).await.unwrap();
+    let readers = pool().max_connections(1).connect_with(options).await.unwrap();
+    let (jobs, waiting) = mpsc::channel(WAITING_MAX);
+    let [a, b, c] = [1, 2, 3].map(|at| Batch([at; 16]));
+    let large = Write::Begin {
+        batch: b,
+        token: one.id,
+        created_ms: 2,
+        source: Source::Files,
+        title: Some("x".repeat(1 << 20)),
+    };
+    // They wait before the writer begins, so they share a transaction.
+    let mut told = Vec::new();
+    for write in [begin(a, one.id, 1), large, begin(c, one.id, 3)] {
+        let (tell, answer) = oneshot::channel();
+        jobs.send((write, tell)).await.unwrap();
+        told.push(answer);
+    }
+    let store = Store { jobs, readers, task: tokio::spawn(writes::run(writer, waiting)) };
+    for answer in told {
+        assert!(matches!(answer.await.unwrap(), Err(StoreError::Full)));
+    }
+    assert!(store.open_batches().await.unwrap().is_empty());
+    store.write(begin(a, one.id, 1)).await.unwrap();
+    store.close().await;
+}
+
 fn begin(batch: Batch, token: TokenId, created_ms: u64) -> Write {
     Write::Begin { batch, token, created_ms, source: Source::Files, title: None }
 }

@@ -7,6 +7,7 @@ use twin::Batch;
 
 use super::{Fault, Freed, Job, MadeOf, PINS_MAX, RESUMABLES_MAX, Resumable, StoreError, Write, share};
 use crate::{
+    refusal::causes,
     session::{KEYS_MAX, SESSIONS_MAX},
     token::{Maker, TokenId},
 };
@@ -31,9 +32,14 @@ pub(super) async fn run(pool: SqlitePool, mut jobs: mpsc::Receiver<Job>) {
         let (writes, tell): (Vec<_>, Vec<_>) = group.drain(..).unzip();
         let results = match write_all(&pool, &writes).await {
             Ok(results) => results,
+            Err(StoreError::Full) => {
+                tracing::error!("the API's file cannot be written: its disk is full");
+                writes.iter().map(|_| Err(StoreError::Full)).collect()
+            }
             Err(error) => {
-                tracing::error!(%error, "the API's file cannot be written");
-                writes.iter().map(|_| Err(StoreError::Unwritten { reason: error.to_string() })).collect()
+                let reason = causes(&error);
+                tracing::error!(reason, "the API's file cannot be written");
+                writes.iter().map(|_| Err(StoreError::Unwritten { reason: reason.clone() })).collect()
             }
         };
         for (tell, result) in tell.into_iter().zip(results) {
@@ -44,8 +50,9 @@ pub(super) async fn run(pool: SqlitePool, mut jobs: mpsc::Receiver<Job>) {
     pool.close().await;
 }
 
-/// Writes all in one transaction. Each is done whole or not at all, whatever the others come to.
-async fn write_all(pool: &SqlitePool, writes: &[Write]) -> Result<Vec<Result<Vec<Freed>, StoreError>>, sqlx::Error> {
+/// Writes all in one transaction. Each is done whole or not at all, whatever the others come to, but for one that finds
+/// the disk full: SQLite ends the transaction then.
+async fn write_all(pool: &SqlitePool, writes: &[Write]) -> Result<Vec<Result<Vec<Freed>, StoreError>>, StoreError> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     let mut results = Vec::with_capacity(writes.len());
     for write in writes {
@@ -54,6 +61,7 @@ async fn write_all(pool: &SqlitePool, writes: &[Write]) -> Result<Vec<Result<Vec
         let applied = apply(&mut step, write, &mut freed).await;
         match applied {
             Ok(()) => step.commit().await?,
+            Err(StoreError::Full) => return Err(StoreError::Full),
             Err(_) => step.rollback().await?,
         }
         results.push(applied.map(|()| freed));

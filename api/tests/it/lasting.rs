@@ -117,3 +117,42 @@ async fn while_nodes_are_away_uploads_are_told_to_come_again_and_leave_nothing()
     assert_eq!(service.client().put("a", noise(400_000)).await.status, 201);
     assert_eq!(service.client().get("/files").await.body["count"], 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_was_lost_takes_no_row_along_and_what_nodes_know_as_erased_goes() {
+    let mut service = Service::start().await;
+    for name in ["lost", "erased"] {
+        assert_eq!(service.client().put(name, noise(300_000)).await.status, 201);
+    }
+    service.stop().await;
+    let entries = service.twin.list().await;
+    let locator = |name: &str| entries.iter().find(|(_, entry)| entry.path == name).map(|(at, _)| *at).unwrap();
+    let (lost, erased) = (locator("lost"), locator("erased"));
+    service.twin.remove(&erased).await.unwrap();
+    // As where the state folder comes back from a backup without it.
+    service.lose_index();
+    assert!(service.twin.list().await.is_empty());
+    service.start_again().await;
+    let file = format!("sqlite://{}", service.state.join(api::STORE_FILE).display());
+    let file = sqlx::SqlitePool::connect(&file).await.unwrap();
+    let rows =
+        async || -> Vec<Vec<u8>> { sqlx::query_scalar("SELECT locator FROM uploads").fetch_all(&file).await.unwrap() };
+    until("the row of what was erased is gone", async || !rows().await.contains(&erased.0.to_vec())).await;
+    assert_eq!(rows().await, [lost.0.to_vec()]);
+    file.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_no_node_knows_any_more_is_forgotten_when_it_is_erased() {
+    let service = Service::start().await;
+    let token = service.token("small", Scope::Write, |grant| grant.quota_bytes = Some(400_000)).await;
+    let client = service.client_with(Some(&token));
+    let id = client.put("a", noise(300_000)).await.text("id").to_owned();
+    let all = service.twin.list().await.into_keys().collect();
+    // Another program erases it, and nodes forget it.
+    service.twin.remove_all(&all, &(Arc::new(()) as Arc<dyn twin::Progress>)).await.unwrap();
+    assert_eq!(client.put("b", noise(300_000)).await.status, 507);
+    assert_eq!(client.delete(&format!("/files/{id}")).await.status, 200);
+    assert_eq!(client.put("b", noise(300_000)).await.status, 201);
+    assert_eq!(client.delete(&format!("/files/{id}")).await.status, 404);
+}

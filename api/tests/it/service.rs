@@ -122,6 +122,18 @@ impl Service {
         (self.address, self.running) = (running.local_addr, Some(running));
     }
 
+    /// Deletes the owner's index, as where only the rest came back from a backup. It must be stopped.
+    pub(crate) fn lose_index(&mut self) {
+        std::fs::remove_file(self.twin_index()).unwrap();
+        let secret = OwnerSecret::from_bytes([1; 32]);
+        let index = Index::open(self.twin_index(), &secret).unwrap();
+        self.twin = Arc::new(Twin::new(&secret, index, self.network.clone()));
+    }
+
+    fn twin_index(&self) -> PathBuf {
+        self.state.join("index")
+    }
+
     /// Starts another on the same folder.
     pub(crate) async fn second(&self) -> Result<Running, StartError> {
         Api::start(&config(), &self.state, self.twin.clone(), compiler(), CancellationToken::new()).await

@@ -246,3 +246,44 @@ async fn what_came_whole_waits_for_nodes_that_are_away_beyond_its_time_and_says_
     assert_eq!(service.read(&label, &[]).await.unwrap(), bytes);
     assert!(service.spooled().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_the_disk_has_no_room_for_is_refused_before_a_byte_of_it_comes() {
+    let service = Service::with(|config| config.spool_bytes_max = u64::MAX).await;
+    let client = service.client();
+    let long = send(tus(&client, "POST", "/tus").header("upload-length", 1u64 << 60)).await;
+    let said = long.body["error"]["message"].as_str().unwrap().to_owned();
+    assert!(long.status == 507 && said.contains("free some space"), "{long:?}");
+    assert!(service.spooled().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_forgotten_keeps_no_room_and_no_other_row() {
+    let mut service = Service::start().await;
+    for _ in 0..2 {
+        let path = create(&service.client(), 900).await;
+        assert_eq!(patch(&service.client(), &path, 0, &noise(800)).await.status, 204);
+    }
+    let file = format!("sqlite://{}", service.state.join(api::STORE_FILE).display());
+    let file = sqlx::SqlitePool::connect(&file).await.unwrap();
+    let batches =
+        async || -> Vec<Vec<u8>> { sqlx::query_scalar("SELECT batch FROM resumables").fetch_all(&file).await.unwrap() };
+    let stuck = batches().await[0].clone();
+    let hex: String = stuck.iter().map(|byte| format!("{byte:02x}")).collect();
+    let trigger = format!(
+        "CREATE TRIGGER stuck BEFORE DELETE ON resumables WHEN hex(old.batch) = upper('{hex}') \
+         BEGIN SELECT RAISE(ABORT, 'stuck'); END"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(trigger)).execute(&file).await.unwrap();
+    // Its owner gives it up: the bytes are gone, and no chunk follows them.
+    let path = format!("/tus/{hex}");
+    assert_eq!(send(tus(&service.client(), "DELETE", &path)).await.status, 500);
+    assert_eq!((service.spooled().len(), patch(&service.client(), &path, 800, b"x").await.status), (1, 410));
+    // Both expire.
+    service.stop().await;
+    sqlx::query("UPDATE resumables SET expires = 1").execute(&file).await.unwrap();
+    service.start_again().await;
+    until("the other is forgotten", async || batches().await == [stuck.clone()]).await;
+    assert!(service.spooled().is_empty());
+    file.close().await;
+}

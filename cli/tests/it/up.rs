@@ -580,6 +580,46 @@ fn what_cannot_be_a_network_says_why() {
 }
 
 #[test]
+fn the_making_of_a_lost_catalog_that_was_cut_short_is_gone_on_with() {
+    let home = Home::new();
+    let [http, dns] = doors();
+    let doors = ["--http", &http, "--dns", &dns];
+    let network = Network::start(&home, &doors);
+    let stored = store_all(&home);
+    drop(network);
+    let folder = home.path().join(".evernear/network");
+    for file in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
+        fs::remove_file(folder.join(file)).unwrap();
+    }
+    let mark = folder.join("catalog.unfinished");
+    let mut child = up(&home, &doors).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("it begins", READY, || (mark.exists() && folder.join("catalog.sqlite").exists()).then_some(()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // A kill that came too late would have found nothing to cut short.
+    fs::write(&mark, "").unwrap();
+    let network = Network::start(&home, &doors);
+    network.says(&["the catalog was lost", "o3"]);
+    assert_exact(&stored);
+    assert!(!mark.exists());
+}
+
+#[test]
+fn a_twin_that_could_not_start_answers_once_it_can() {
+    let home = Home::new();
+    let [http, dns] = doors();
+    let doors = ["--http", &http, "--dns", &dns, "--twin", "127.0.0.1:0"];
+    drop(Network::start(&home, &doors));
+    // As another twin on the folder holds it.
+    let held = fs::File::options().write(true).open(home.path().join(".evernear/api.lock")).unwrap();
+    held.lock().unwrap();
+    let network = Network::start(&home, &doors);
+    network.says(&["the twin is left out", "another twin runs"]);
+    drop(held);
+    network.says(&["the twin answers now"]);
+}
+
+#[test]
 fn a_lost_catalog_is_read_from_the_disks_also_from_one_that_was_away() {
     let home = Home::new();
     let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c"]));

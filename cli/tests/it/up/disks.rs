@@ -163,7 +163,7 @@ mod needs_root {
         drop(network);
         fill();
         let network = Network::start(&home, &[]);
-        network.says(&["the disk of the state folder is full"]);
+        network.says(&["the state folder takes no write", "is full; free some space"]);
         assert_exact(&stored);
         fs::remove_file(state.join("fill")).unwrap();
         until("twin.toml is told", HEALED, || {
