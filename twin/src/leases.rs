@@ -324,7 +324,7 @@ impl Twin {
             progress.lease();
             (top, member, told, is_open)
         };
-        let mut renewals = futures::stream::iter(members.into_iter().map(renew)).buffer_unordered(OBJECTS_AT_ONCE);
+        let mut renewals = stream::iter(members.into_iter().map(renew)).buffer_unordered(OBJECTS_AT_ONCE);
         while let Some((top, member, told, is_open)) = renewals.next().await {
             match told {
                 Ok(told) => drop(renewed.insert(member, told)),
@@ -383,7 +383,7 @@ impl Twin {
             redundancy_under(profile, &record, family.get(&member)).map(drop)
         };
         let members: BTreeSet<_> = family.keys().chain([top]).copied().collect();
-        let mut checks = futures::stream::iter(members.into_iter().map(check)).buffer_unordered(OBJECTS_AT_ONCE);
+        let mut checks = stream::iter(members.into_iter().map(check)).buffer_unordered(OBJECTS_AT_ONCE);
         while let Some(checked) = checks.next().await {
             checked?;
         }
