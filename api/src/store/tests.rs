@@ -53,19 +53,16 @@ async fn a_full_disk_is_told_from_a_fault_to_all_whose_writes_it_took_along() {
     sqlx::query("PRAGMA max_page_count = 1").execute(&writer).await.unwrap();
     let readers = pool().max_connections(1).connect_with(options).await.unwrap();
     let (jobs, waiting) = mpsc::channel(WAITING_MAX);
-    let [a, b, c] = [1, 2, 3].map(|at| Batch([at; 16]));
-    let large = Write::Begin {
-        batch: b,
-        token: one.id,
-        created_ms: 2,
-        source: Source::Files,
-        title: Some("x".repeat(1 << 20)),
+    // Together they take more than is left of the last page.
+    let large = |at| {
+        let (batch, title) = (Batch([at; 16]), Some("x".repeat(1000)));
+        Write::Begin { batch, token: one.id, created_ms: 1, source: Source::Files, title }
     };
     // They wait before the writer begins, so they share a transaction.
     let mut told = Vec::new();
-    for write in [begin(a, one.id, 1), large, begin(c, one.id, 3)] {
+    for at in 1..=20 {
         let (tell, answer) = oneshot::channel();
-        jobs.send((write, tell)).await.unwrap();
+        jobs.send((large(at), tell)).await.unwrap();
         told.push(answer);
     }
     let store = Store { jobs, readers, task: tokio::spawn(writes::run(writer, waiting)) };
@@ -73,7 +70,7 @@ async fn a_full_disk_is_told_from_a_fault_to_all_whose_writes_it_took_along() {
         assert!(matches!(answer.await.unwrap(), Err(StoreError::Full)));
     }
     assert!(store.open_batches().await.unwrap().is_empty());
-    store.write(begin(a, one.id, 1)).await.unwrap();
+    store.write(begin(Batch([1; 16]), one.id, 1)).await.unwrap();
     store.close().await;
 }
 
