@@ -56,8 +56,20 @@ after(async () => {
   if (folder) await rm(folder, { recursive: true, force: true });
 });
 
+/** Opens a page of the console. What is looked for next is not found in the page before it. */
 const open = async (fragment) => {
-  await page.goto(base + fragment);
+  if (page.url().split("#")[0] === base)
+    await page.evaluate(
+      (it) =>
+        new Promise((done) => {
+          if (location.hash === it) return done();
+          // The router listened first, and draws before the next task.
+          addEventListener("hashchange", () => setTimeout(done), { once: true });
+          location.hash = it;
+        }),
+      fragment,
+    );
+  else await page.goto(base + fragment);
   await page.waitForSelector("h1");
 };
 // By a timer: a page in the background draws no frames.
@@ -208,8 +220,7 @@ test("names that are HTML or turn the text around are shown as they are", async 
   for (const name of HOSTILE) await shows(name.replace("\u202E", "<U+202E>"));
   for (const name of HOSTILE) {
     await open(`#/file/${(await named(name)).id}`);
-    await shows("Where it lies");
-    assert.ok((await page.title()).startsWith(name.replace("\u202E", "<U+202E>")));
+    await waits((it) => document.title.startsWith(it), name.replace("\u202E", "<U+202E>"));
   }
   assert.equal(await page.$$eval("[onerror], [onload], h1 img, h1 svg", (all) => all.length), 0);
 });
