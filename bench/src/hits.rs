@@ -214,7 +214,7 @@ impl Bench {
         let h2o = FileServer::h2o(&processes, &certificate, &root)?;
         let varnish = Varnish::start(&processes, nginx.port)?;
         let caddy = FileServer::caddy(&processes, &certificate, &root)?;
-        let (edge, edge_on_disk) = ([processes.edge_pid()], [processes.pid(EDGE_ON_DISK)?]);
+        let (edge, edge_on_disk) = ([processes.pid(EDGE)?], [processes.pid(EDGE_ON_DISK)?]);
         let (file, host) = hosts.iter().find(|(file, _)| file.ends_with(".txt")).context("a text is stored")?;
         let packed_bytes = [
             sent_bytes(&format!("http://{host}:{}/", processes.http.port()), processes.http, "zstd")?,
