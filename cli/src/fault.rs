@@ -322,7 +322,8 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
     if let Some(error) = cause.downcast_ref::<NetworkError>() {
         return match error {
             NetworkError::NoNode { .. } => {
-                Some((Class::Cluster, Some("check that the nodes of twin.toml run and are reachable")))
+                let next = "start `evernear up`, if it made this network; else check that the nodes of twin.toml run and are reachable";
+                Some((Class::Cluster, Some(next)))
             }
             NetworkError::Identity(IdentityError::Early { .. }) => {
                 Some((Class::Failed, Some("set the clock of this machine (`timedatectl` shows it)")))
