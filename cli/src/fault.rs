@@ -166,7 +166,7 @@ fn judge(error: &Error) -> (Class, Option<&'static str>) {
 fn room_for(refused: &PlacementError) -> &'static str {
     match refused {
         PlacementError::TooFew { wanted, refused, .. } if wanted.is_empty() && refused.is_empty() => {
-            "a profile with fewer nodes: `evernear profiles` has their numbers, --profile 1+1 needs 2; `evernear node ls` shows the nodes"
+            "a profile with fewer nodes: `evernear profiles` has their numbers, --profile 1+1 needs 2, 1+0 one, whose disk must not be lost; `evernear node ls` shows the nodes"
         }
         PlacementError::TooFew { .. } => {
             "more --places, or a profile with fewer nodes; `evernear node ls` shows where nodes are"
