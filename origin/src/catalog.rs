@@ -134,7 +134,7 @@ impl CatalogError {
     }
 }
 
-/// SQLITE_FULL, and the class of PostgreSQL's `disk_full`.
+/// `SQLITE_FULL`, and the class of `disk_full` in `PostgreSQL`.
 fn is_full(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|it| matches!(it.code().as_deref(), Some("13" | "53100")))
 }

@@ -36,7 +36,9 @@ fn certify(followers: &mut JoinSet<()>, node: &Arc<Node>, terminator: &Arc<Termi
         None => {
             let (Some(files), metrics) = (https.files(), Arc::clone(&node.metrics)) else { return };
             let told = move |looked| match looked {
-                Looked::Ends(ends) => metrics.certificate_ends.set(ends),
+                Looked::Ends(ends) => {
+                    metrics.certificate_ends.set(ends);
+                }
                 Looked::Fault => {
                     metrics.certificate_faults.inc();
                 }
