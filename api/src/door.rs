@@ -1,6 +1,6 @@
-//! The door: TCP, TLS where there is a certificate, and HTTP/1.1, with a bound on connections, in all and from one address, on head lines and on waits. A
-//! connection whose last request was answered before its body was read is closed in order, so that the sender gets to
-//! read why.
+//! The door: TCP, TLS where there is a certificate, and HTTP/1.1, with a bound on connections, in all and from one
+//! address, on head lines and on waits. A connection whose last request was answered before its body was read is closed
+//! in order, so that the sender gets to read why.
 //!
 //! | wait | bound |
 //! |---|---|

@@ -12,8 +12,9 @@ use serde::Deserialize;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiConfig {
-    /// Address and port; port 0 takes a free one. Without `certificate` tokens cross this connection in clear, so beyond
-    /// loopback it is for a network that nobody else reads, or for what speaks TLS in front. Absent: `127.0.0.1:8081`.
+    /// Address and port; port 0 takes a free one. Without `certificate` tokens cross this connection in clear, so
+    /// beyond loopback it is for a network that nobody else reads, or for what speaks TLS in front. Absent:
+    /// `127.0.0.1:8081`.
     pub listen: SocketAddr,
     /// Certificates for TLS 1.3 as PEM, the twin's own first. A relative path starts at the configuration's folder. The
     /// files are read again every ten seconds. Absent: no TLS.
