@@ -1,9 +1,10 @@
-//! The door: TCP and HTTP/1.1, with a bound on connections, in all and from one address, on head lines and on waits. A
-//! connection whose last request was answered before its body was read is closed in order, so that the sender gets to
-//! read why.
+//! The door: TCP, TLS where there is a certificate, and HTTP/1.1, with a bound on connections, in all and from one
+//! address, on head lines and on waits. A connection whose last request was answered before its body was read is closed
+//! in order, so that the sender gets to read why.
 //!
 //! | wait | bound |
 //! |---|---|
+//! | for a handshake of TLS | ten seconds |
 //! | for the head of a request, the first or the next on a connection | [`HEAD_DEADLINE`], or `idle_seconds` if less |
 //! | for a body | `idle_seconds` and the least pace ([`crate::intake`]) |
 //! | for the answer to be taken | the same ([`crate::paced`]) |
@@ -23,11 +24,12 @@ use axum::{
     body::Body,
     http::{Method, Request, Response},
 };
+use edge::Terminator;
 use futures::future::{BoxFuture, poll_fn};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::timeout,
@@ -99,8 +101,14 @@ fn household(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Where connections come in.
+pub(crate) struct Listening {
+    pub(crate) listener: TcpListener,
+    pub(crate) tls: Option<Arc<Terminator>>,
+}
+
 /// Accepts connections until the twin stops; those open are then asked to end, and cut when the service says so.
-pub(crate) async fn accept(service: Arc<Service>, listener: TcpListener, router: Router) {
+pub(crate) async fn accept(service: Arc<Service>, Listening { listener, tls }: Listening, router: Router) {
     let places = usize::try_from(service.config.connections_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
     let room = Arc::new(Semaphore::new(places));
     let addresses = Arc::new(Addresses::default());
@@ -115,8 +123,10 @@ pub(crate) async fn accept(service: Arc<Service>, listener: TcpListener, router:
             Ok((stream, peer)) => match addresses.count(peer.ip(), share) {
                 Some(counted) => (stream, counted),
                 None => {
-                    // Whoever does not take it learns by the end of the connection.
-                    let _ = stream.try_write(FULL);
+                    // Whoever does not take it, or waits for TLS, learns by the end of the connection.
+                    if tls.is_none() {
+                        let _ = stream.try_write(FULL);
+                    }
                     continue;
                 }
             },
@@ -126,17 +136,24 @@ pub(crate) async fn accept(service: Arc<Service>, listener: TcpListener, router:
                 continue;
             }
         };
-        let (serving, router) = (service.clone(), router.clone());
+        let (serving, router, tls) = (service.clone(), router.clone(), tls.clone());
         service.tasks.spawn(async move {
             let _open = (permit, counted);
-            serving.cut.run_until_cancelled(serve(&serving, stream, router)).await;
+            serving.cut.run_until_cancelled(greet(&serving, stream, tls.as_deref(), router)).await;
         });
     }
 }
 
-async fn serve(service: &Service, stream: TcpStream, router: Router) {
+async fn greet(service: &Service, stream: TcpStream, tls: Option<&Terminator>, router: Router) {
     // Answers are small and whole: to wait for more of them helps nobody.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else { return serve(service, stream, router).await };
+    if let Some(Some(stream)) = service.stop.run_until_cancelled(tls.accept(stream)).await {
+        serve(service, stream, router).await;
+    }
+}
+
+async fn serve(service: &Service, stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) {
     let answer =
         move |request: Request<Incoming>| -> BoxFuture<'static, Result<Response<Body>, std::convert::Infallible>> {
             Box::pin(router.clone().oneshot(as_meant(without_last_slash(request)).map(Body::new)))

@@ -19,8 +19,8 @@ use crate::{
     token::{Grant, LINKS_NAME, Maker, RATE_DEFAULT, Scope, Token, TokenId},
 };
 
-/// Longest address in the lock file: brackets, 39 digits and colons, a port.
-const ADDRESS_BYTES_MAX: u64 = 64;
+/// Longest URL in the lock file: a name of 253 characters, and what is around it.
+const URL_BYTES_MAX: u64 = 512;
 
 /// A link that signs one browser in within ten minutes. It is a secret until then.
 pub struct Link(Zeroizing<String>);
@@ -70,17 +70,17 @@ impl fmt::Debug for Link {
 /// [`LinkError`].
 pub async fn console_link(state: &Path) -> Result<Link, LinkError> {
     let folder = state.to_owned();
-    let read = tokio::task::spawn_blocking(move || address(&folder)).await.map_err(|_| StoreError::Closed)?;
-    let address = read.map_err(|source| LinkError::Folder { path: state.to_owned(), source })?;
-    let address = address.ok_or_else(|| LinkError::Stopped { path: state.to_owned() })?;
+    let read = tokio::task::spawn_blocking(move || url(&folder)).await.map_err(|_| StoreError::Closed)?;
+    let url = read.map_err(|source| LinkError::Folder { path: state.to_owned(), source })?;
+    let url = url.ok_or_else(|| LinkError::Stopped { path: state.to_owned() })?;
     let store = Store::open(state).await?;
-    let link = draw(&store, address).await;
+    let link = draw(&store, &url).await;
     store.close().await;
     link
 }
 
-/// Makes a link to a twin that listens at an address.
-pub(crate) async fn draw(store: &Store, address: SocketAddr) -> Result<Link, LinkError> {
+/// Makes a link to a twin that answers at a URL, which has no path.
+pub(crate) async fn draw(store: &Store, url: &str) -> Result<Link, LinkError> {
     let now = now();
     let token = match links_token(store).await? {
         Some(token) => token,
@@ -88,7 +88,7 @@ pub(crate) async fn draw(store: &Store, address: SocketAddr) -> Result<Link, Lin
     };
     let secret = Secret::draw(getrandom::fill)?;
     store.write(Write::Key { hash: secret.hash(), token, now, expires: now + KEY_SECONDS }).await?;
-    Ok(Link(Zeroizing::new(format!("http://{}{ROOT}#key={}", reachable(address), &*secret.expose()))))
+    Ok(Link(Zeroizing::new(format!("{url}{ROOT}#key={}", &*secret.expose()))))
 }
 
 /// Returns the token of all who sign in by a link. Its mark says which it is: anybody could have given its name.
@@ -109,8 +109,8 @@ async fn add_links_token(store: &Store, created: u64) -> Result<TokenId, LinkErr
     }
 }
 
-/// Returns where the twin that holds a state folder listens; none where none does.
-fn address(state: &Path) -> io::Result<Option<SocketAddr>> {
+/// Returns where the twin that holds a state folder answers; none where none does.
+fn url(state: &Path) -> io::Result<Option<String>> {
     let mut file = match std::fs::File::open(state.join(LOCK_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
@@ -120,18 +120,25 @@ fn address(state: &Path) -> io::Result<Option<SocketAddr>> {
         return Ok(None);
     }
     let mut text = String::new();
-    file.by_ref().take(ADDRESS_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text.trim().parse().ok())
+    file.by_ref().take(URL_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text.strip_suffix('\n').map(str::to_owned))
 }
 
-/// Returns an address at which this machine reaches what listens at `address`.
-fn reachable(address: SocketAddr) -> SocketAddr {
+/// Returns the URL at which this machine reaches what listens at `address`, by TLS with a certificate for `name`, if it
+/// is for any.
+pub(crate) fn url_of(address: SocketAddr, tls: Option<Option<String>>) -> String {
     let here = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    SocketAddr::new(here, address.port())
+    let here = SocketAddr::new(here, address.port());
+    match tls {
+        None => format!("http://{here}"),
+        Some(None) => format!("https://{here}"),
+        Some(Some(name)) if address.port() == 443 => format!("https://{name}"),
+        Some(Some(name)) => format!("https://{name}:{}", address.port()),
+    }
 }
 
 #[cfg(test)]
@@ -141,7 +148,10 @@ mod tests {
     #[test]
     fn a_link_leads_to_this_machine_where_a_twin_listens_everywhere() {
         for (listens, leads) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:2", "[::1]:2"), ("10.0.0.1:3", "10.0.0.1:3")] {
-            assert_eq!(reachable(listens.parse().unwrap()).to_string(), leads);
+            let url = |tls| url_of(listens.parse().unwrap(), tls);
+            assert_eq!((url(None), url(Some(None))), (format!("http://{leads}"), format!("https://{leads}")));
+            let port = leads.rsplit(':').next().unwrap();
+            assert_eq!(url(Some(Some("twin.example".to_owned()))), format!("https://twin.example:{port}"));
         }
     }
 
@@ -149,8 +159,8 @@ mod tests {
     async fn all_links_are_of_one_token_which_its_mark_names() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).await.unwrap();
-        let address = "127.0.0.1:8081".parse().unwrap();
-        let (a, b) = (draw(&store, address).await.unwrap(), draw(&store, address).await.unwrap());
+        let url = "http://127.0.0.1:8081";
+        let (a, b) = (draw(&store, url).await.unwrap(), draw(&store, url).await.unwrap());
         assert!(a.expose().starts_with("http://127.0.0.1:8081/console/#key=") && a.expose() != b.expose());
         let tokens = store.tokens().await.unwrap();
         let [console] = &tokens[..] else { panic!("{tokens:?}") };
@@ -163,7 +173,7 @@ mod tests {
         assert!(matches!(taken, StoreError::NameTaken { .. }), "{taken:?}");
         store.revoke(console.id, 7).await.unwrap();
         store.add(grant("mine"), somebodys.hash()).await.unwrap();
-        draw(&store, address).await.unwrap();
+        draw(&store, url).await.unwrap();
         let marked = store.tokens().await.unwrap().into_iter().filter(|it| it.maker == Maker::Links);
         let marked: Vec<_> = marked.map(|it| (it.id, it.revoked.is_some())).collect();
         assert!(marked.len() == 2 && marked.contains(&(console.id, true)), "an ended one is another: {marked:?}");
@@ -175,7 +185,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let stopped = async || matches!(console_link(folder.path()).await, Err(LinkError::Stopped { .. }));
         assert!(stopped().await);
-        std::fs::write(folder.path().join(LOCK_FILE), "127.0.0.1:8081").unwrap();
+        std::fs::write(folder.path().join(LOCK_FILE), "http://127.0.0.1:8081\n").unwrap();
         assert!(stopped().await, "one was killed");
     }
 }

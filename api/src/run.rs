@@ -10,6 +10,7 @@ use std::{
 };
 
 use axum::Router;
+use edge::{Certificate, CertificateError, CertificateFiles, Terminator};
 use format::Profile;
 use sandbox::guard::ChildCommand;
 use tokio::{net::TcpListener, task::JoinError, task::JoinHandle, time::timeout};
@@ -18,7 +19,7 @@ use twin::{ApiConfig, Twin, TwinConfig};
 
 use crate::{
     Placer, console, door,
-    link::{self, Link, LinkError},
+    link::{self, Link, LinkError, url_of},
     routes,
     service::{Parts, Service},
     spool::Spool,
@@ -29,6 +30,8 @@ use crate::{
 /// Held by the process that answers for a state folder; says where.
 pub(crate) const LOCK_FILE: &str = "api.lock";
 
+/// How often the files of the certificate are looked at.
+const REREAD_EVERY: Duration = Duration::from_secs(10);
 const LOCK_TRIES: usize = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -39,6 +42,8 @@ pub struct Api;
 pub struct Running {
     /// Where it listens.
     pub local_addr: SocketAddr,
+    /// Where this machine reaches it: by TLS under the name of its certificate.
+    pub url: String,
     service: Weak<Service>,
     defaults: SharedDefaults,
     task: JoinHandle<()>,
@@ -64,6 +69,9 @@ pub enum StartError {
     /// The file of tokens and uploads does not open.
     #[error("the API's file does not open")]
     Store(#[from] StoreError),
+    /// TLS cannot be spoken.
+    #[error("the certificate of the twin cannot be used: `certificate` and `key` in [api] of twin.toml name it")]
+    Certificate(#[from] CertificateError),
     /// The address cannot be listened on.
     #[error("{address} cannot be listened on; `listen` in [api] of twin.toml, or --listen, names another")]
     Listen {
@@ -99,8 +107,10 @@ impl Api {
         let failed = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
+        let tls = tls(&config.api).await?;
+        let url = url_of(local_addr, tls.as_ref().map(|tls| tls.certificate().name()));
         let folder = |source| StartError::Folder { path: state.to_owned(), source };
-        lock.set_len(0).and_then(|()| writeln!(lock, "{local_addr}")).map_err(folder)?;
+        lock.set_len(0).and_then(|()| writeln!(lock, "{url}")).map_err(folder)?;
         tokio::task::spawn_blocking(console::prepare).await.map_err(|_| StoreError::Closed)?;
         let defaults = SharedDefaults::new(Defaults { profile: config.profile, policy: config.policy.clone() });
         let parts = Parts {
@@ -115,14 +125,14 @@ impl Api {
             stop: stop.child_token(),
         };
         let service = Service::new(parts).await?;
-        if !local_addr.ip().is_loopback() {
-            tracing::warn!(%local_addr, "tokens reach the API in clear: put what speaks TLS in front");
+        if tls.is_none() && !local_addr.ip().is_loopback() {
+            tracing::warn!(%local_addr, "tokens reach the API in clear: name a certificate in [api], or put what speaks TLS in front");
         }
         tracing::info!(%local_addr, "the twin's API started");
         let router = routes::router(service.clone());
         let weak = Arc::downgrade(&service);
-        let task = tokio::spawn(run(service, listener, router, lock));
-        Ok(Running { local_addr, service: weak, defaults, task })
+        let task = tokio::spawn(run(service, door::Listening { listener, tls }, router, lock));
+        Ok(Running { local_addr, url, service: weak, defaults, task })
     }
 }
 
@@ -133,7 +143,7 @@ impl Running {
     /// [`LinkError`].
     pub async fn link(&self) -> Result<Link, LinkError> {
         let service = self.service.upgrade().ok_or(StoreError::Closed)?;
-        link::draw(&service.store, self.local_addr).await
+        link::draw(&service.store, &self.url).await
     }
 
     /// Stores in this profile, from the next upload on, what wishes for none.
@@ -174,8 +184,30 @@ fn lock(state: &Path) -> Result<File, StartError> {
     }
 }
 
-async fn run(service: Arc<Service>, listener: TcpListener, router: Router, lock: File) {
-    service.tasks.spawn(door::accept(service.clone(), listener, router));
+/// Reads the certificate, if the configuration names one.
+async fn tls(config: &ApiConfig) -> Result<Option<Arc<Terminator>>, StartError> {
+    let Some(files) = files(config) else { return Ok(None) };
+    let read = tokio::task::spawn_blocking(move || Certificate::new(Some(&files))).await;
+    let certificate = read.map_err(|_| StoreError::Closed)??;
+    Ok(Some(Arc::new(Terminator::new(Arc::new(certificate), &["http/1.1"])?)))
+}
+
+fn files(config: &ApiConfig) -> Option<CertificateFiles> {
+    Some(CertificateFiles { certificate: config.certificate.clone()?, key: config.key.clone()? })
+}
+
+/// Takes up a certificate that was renewed in its files, until the twin stops.
+async fn follow(service: Arc<Service>, certificate: Arc<Certificate>, files: CertificateFiles) {
+    // What it finds is logged; there are no metrics here.
+    let followed = certificate.follow_files(files, REREAD_EVERY, |_| {});
+    service.stop.run_until_cancelled(followed).await;
+}
+
+async fn run(service: Arc<Service>, door: door::Listening, router: Router, lock: File) {
+    if let Some((tls, files)) = door.tls.as_ref().zip(files(&service.config)) {
+        service.tasks.spawn(follow(service.clone(), tls.certificate().clone(), files));
+    }
+    service.tasks.spawn(door::accept(service.clone(), door, router));
     service.tasks.spawn(service.clone().sweep_often());
     service.tasks.spawn(service.clone().watch_tokens());
     service.stop.cancelled().await;

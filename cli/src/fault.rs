@@ -166,7 +166,7 @@ fn judge(error: &Error) -> (Class, Option<&'static str>) {
 fn room_for(refused: &PlacementError) -> &'static str {
     match refused {
         PlacementError::TooFew { wanted, refused, .. } if wanted.is_empty() && refused.is_empty() => {
-            "a profile with fewer nodes: `evernear profiles` has their numbers, --profile 1+1 needs 2; `evernear node ls` shows the nodes"
+            "a profile with fewer nodes: `evernear profiles` has their numbers, --profile 1+1 needs 2, 1+0 one, whose disk must not be lost; `evernear node ls` shows the nodes"
         }
         PlacementError::TooFew { .. } => {
             "more --places, or a profile with fewer nodes; `evernear node ls` shows where nodes are"
@@ -322,7 +322,8 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
     if let Some(error) = cause.downcast_ref::<NetworkError>() {
         return match error {
             NetworkError::NoNode { .. } => {
-                Some((Class::Cluster, Some("check that the nodes of twin.toml run and are reachable")))
+                let next = "start `evernear up`, if it made this network; else check that the nodes of twin.toml run and are reachable";
+                Some((Class::Cluster, Some(next)))
             }
             NetworkError::Identity(IdentityError::Early { .. }) => {
                 Some((Class::Failed, Some("set the clock of this machine (`timedatectl` shows it)")))

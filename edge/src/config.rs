@@ -23,7 +23,7 @@ use format::{NodeAddress, NodeName, Place, wire};
 use serde::Deserialize;
 
 use self::config_error::check_bounds;
-pub(crate) use self::https::CertificateFiles;
+pub use self::https::CertificateFiles;
 pub use self::{
     cache::{CacheConfig, DiskConfig},
     config_error::ConfigError,

@@ -33,5 +33,5 @@ mod worker;
 mod workers;
 
 pub(crate) use shared::HttpDoor;
-pub(crate) use tls::Terminator;
+pub use tls::Terminator;
 pub(crate) use workers::Workers;

@@ -117,7 +117,7 @@ impl Edge {
     /// [`StartError::Certificate`].
     pub fn check_names(config: &Config) -> Result<(), StartError> {
         let files = config.https.as_ref().and_then(HttpsConfig::files);
-        files.map_or(Ok(()), |files| Ok(check_names(files, &config.zone)?))
+        files.map_or(Ok(()), |files| Ok(check_names(&files, &config.zone)?))
     }
 
     /// Checks the configuration, binds all doors and starts answering. Ends when `shutdown` turns true or its sender

@@ -34,11 +34,12 @@ mod store;
 mod zone;
 
 pub use answer::agreement::fuzz as fuzz_request_head;
-pub use config::{Config, ConfigError};
+pub use config::{CertificateFiles, Config, ConfigError};
+pub use door::Terminator;
 pub use edge::{Checked, Edge, Parts, Running, StartError};
 pub use error::Fault;
 pub use listen::{
-    certificate::{CertificateError, PairError},
+    certificate::{Certificate, CertificateError, Looked, PairError},
     sockets::Sockets,
 };
 pub use log::may_log;

@@ -55,7 +55,8 @@ pub trait Erasure: Send + Sync {
 /// The engine in use: reed-solomon-erasure with SIMD.
 pub struct ReedSolomon {
     redundancy: Redundancy,
-    code: galois_8::ReedSolomon,
+    /// None without parity: there is nothing to compute.
+    code: Option<galois_8::ReedSolomon>,
 }
 
 impl ReedSolomon {
@@ -63,8 +64,8 @@ impl ReedSolomon {
     #[must_use]
     pub fn new(redundancy: Redundancy) -> Self {
         let (k, m) = (redundancy.data(), redundancy.parity());
-        let code = galois_8::ReedSolomon::new(k, m).expect("a Redundancy is in the bounds of the code");
-        Self { redundancy, code }
+        let code = || galois_8::ReedSolomon::new(k, m).expect("a Redundancy is in the bounds of the code");
+        Self { redundancy, code: (m > 0).then(code) }
     }
 
     fn check(&self, strips: &[Option<Vec<u8>>]) -> Result<(), ErasureError> {
@@ -89,6 +90,9 @@ impl Erasure for ReedSolomon {
         if data.iter().any(|strip| strip.len() != length) || parity.iter().any(|strip| strip.len() != length) {
             return Err(shape);
         }
+        let Some(code) = &self.code else {
+            return if data.len() == 1 && parity.is_empty() { Ok(()) } else { Err(shape) };
+        };
         let mut rows: Vec<_> = parity.iter_mut().map(|strip| strip.chunks_mut(PIECE_BYTES)).collect();
         let pieces: Vec<Vec<&mut [u8]>> =
             (0..length.div_ceil(PIECE_BYTES)).map(|_| rows.iter_mut().filter_map(Iterator::next).collect()).collect();
@@ -96,19 +100,19 @@ impl Erasure for ReedSolomon {
             let start = index * PIECE_BYTES;
             let end = (start + PIECE_BYTES).min(length);
             let data: Vec<&[u8]> = data.iter().map(|strip| &strip[start..end]).collect();
-            self.code.encode_sep(&data, &mut parity).map_err(|_| shape.clone())
+            code.encode_sep(&data, &mut parity).map_err(|_| shape.clone())
         })
     }
 
     fn recover_data(&self, strips: &mut [Option<Vec<u8>>]) -> Result<(), ErasureError> {
         self.check(strips)?;
         let shape = ErasureError::Shape { columns: self.redundancy.columns() };
-        self.code.reconstruct_data(strips).map_err(|_| shape)
+        self.code.as_ref().map_or(Ok(()), |code| code.reconstruct_data(strips).map_err(|_| shape))
     }
 
     fn recover_all(&self, strips: &mut [Option<Vec<u8>>]) -> Result<(), ErasureError> {
         self.check(strips)?;
         let shape = ErasureError::Shape { columns: self.redundancy.columns() };
-        self.code.reconstruct(strips).map_err(|_| shape)
+        self.code.as_ref().map_or(Ok(()), |code| code.reconstruct(strips).map_err(|_| shape))
     }
 }

@@ -4,7 +4,8 @@ use std::{fmt, ops::Range, str::FromStr};
 
 use crate::limits::{BLOCK_BYTES, COLUMNS_MAX, STRIPES_MAX, TAIL_COLUMN_BYTES, TAIL_ROUND_BYTES};
 
-/// Data and parity columns of an object (k+m). Each stripe survives the loss of any `parity` strips.
+/// Data and parity columns of an object (k+m). Each stripe survives the loss of any `parity` strips. Without parity
+/// there is one column alone (1+0), for a disk that something below keeps twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Redundancy {
     data: u8,
@@ -14,8 +15,10 @@ pub struct Redundancy {
 /// Why two numbers are not a redundancy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedundancyError {
-    /// There is no data column or no parity column, or more columns than the code has.
-    #[error("redundancy {data}+{parity} is out of bounds: at least 1+1, at most 256 columns, at most 255 of either")]
+    /// There is no data column, or several without parity, or more columns than the code has.
+    #[error(
+        "redundancy {data}+{parity} is out of bounds: 1+0, or at least 1+1, at most 256 columns, at most 255 of either"
+    )]
     Bounds {
         /// Data columns asked.
         data: usize,
@@ -34,7 +37,7 @@ impl Redundancy {
     /// [`RedundancyError::Bounds`].
     pub fn new(data: usize, parity: usize) -> Result<Self, RedundancyError> {
         let out = RedundancyError::Bounds { data, parity };
-        if data == 0 || parity == 0 || data.saturating_add(parity) > COLUMNS_MAX {
+        if data == 0 || (parity == 0 && data > 1) || data.saturating_add(parity) > COLUMNS_MAX {
             return Err(out);
         }
         match (u8::try_from(data), u8::try_from(parity)) {
@@ -323,7 +326,8 @@ mod tests {
         assert_eq!("16+8".parse(), Redundancy::new(16, 8));
         assert_eq!(Redundancy::new(16, 8).unwrap().quorum(), 20);
         assert_eq!(Redundancy::new(1, 3).unwrap().quorum(), 3);
-        for bad in ["", "4", "4+", "+2", "0+1", "1+0", "200+57", "256+0", "-1+2", "04+2", "4++2"] {
+        assert_eq!(Redundancy::new(1, 0).unwrap().quorum(), 1);
+        for bad in ["", "4", "4+", "+2", "0+1", "0+0", "2+0", "200+57", "256+0", "-1+2", "04+2", "4++2"] {
             assert!(bad.parse::<Redundancy>().is_err(), "{bad}");
         }
         let most = Redundancy::new(4, 2).unwrap();

@@ -51,7 +51,9 @@ pub enum Profile {
 
 /// Why a text is not a profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown profile {found:?}: use standard, eco, archive, small-cluster, or data+parity such as 4+2")]
+#[error(
+    "unknown profile {found:?}: use standard, eco, archive, small-cluster, or data+parity such as 4+2 (1+0 keeps one copy)"
+)]
 pub struct ProfileError {
     /// The text, cut at 40 characters.
     pub found: String,

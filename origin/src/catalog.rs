@@ -127,10 +127,20 @@ pub enum CatalogError {
     },
 }
 
+impl CatalogError {
+    /// Returns whether the catalog's disk takes no write, until somebody makes room.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Unavailable(error) if is_full(error))
+    }
+}
+
+/// `SQLITE_FULL`, and the class of `disk_full` in `PostgreSQL`.
+fn is_full(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|it| matches!(it.code().as_deref(), Some("13" | "53100")))
+}
+
 fn unavailable(error: &sqlx::Error) -> &'static str {
-    // SQLITE_FULL, and the class of PostgreSQL's `disk_full`.
-    let is_full = error.as_database_error().is_some_and(|it| matches!(it.code().as_deref(), Some("13" | "53100")));
-    if is_full { "the disk of the catalog is full" } else { "the catalog is not available" }
+    if is_full(error) { "the disk of the catalog is full" } else { "the catalog is not available" }
 }
 
 /// The database of a cluster. Methods end in bounded time; one that is dropped has either happened or not, never half.

@@ -160,7 +160,7 @@ pub async fn uploads_go_on_in_order_and_end_once(stage: &impl Stage) {
     let (twin, node) = owner(stage);
     let other = stage.caller("t2", Role::Twin);
     let cells = &Sample::new(1, 3 << 20).columns[0];
-    for (column, columns) in [(6, 6), (0, COLUMNS_MAX + 1), (0, 1), (0, 0)] {
+    for (column, columns) in [(6, 6), (0, COLUMNS_MAX + 1), (1, 1), (0, 0)] {
         assert_eq!(status(twin.create_upload(&node, column, columns).await), 400, "{column} of {columns}");
     }
     let upload = twin.create_upload(&node, 0, 6).await.unwrap();

@@ -280,7 +280,7 @@ impl Transport for MemoryTransport {
     async fn create_upload(&self, node: &NodeName, column: usize, columns: usize) -> Result<String, TransportError> {
         let upload = self.cluster.uploads.fetch_add(1, Ordering::Relaxed).to_string();
         self.at(node, Action::Write, |it| {
-            ensure(column < columns && (2..=COLUMNS_MAX).contains(&columns), 400, "no such column")?;
+            ensure(column < columns && (1..=COLUMNS_MAX).contains(&columns), 400, "no such column")?;
             ensure(it.uploads.len() < Self::UPLOADS_MAX, 503, "too many uploads are open")?;
             let own = it.uploads.values().filter(|upload| upload.of == self.caller).count();
             ensure(own < Self::UPLOADS_MAX - it.uploads.len(), 503, "too many uploads of this caller are open")?;

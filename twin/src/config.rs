@@ -98,6 +98,12 @@ pub enum ConfigError {
         /// Which key.
         key: &'static str,
     },
+    /// Half of a certificate for TLS.
+    #[error("[api] in {} has one of `certificate` and `key`; TLS needs both", path.display())]
+    ApiCertificate {
+        /// Which file.
+        path: PathBuf,
+    },
     /// The place is out of bounds.
     #[error("the place in {} is wrong", path.display())]
     Place {
@@ -130,11 +136,16 @@ impl TwinConfig {
         if let Some(key) = config.api.wrong() {
             return Err(ConfigError::Api { path: owned(), key });
         }
+        if config.api.certificate.is_some() != config.api.key.is_some() {
+            return Err(ConfigError::ApiCertificate { path: owned() });
+        }
         config.place.check().map_err(|source| ConfigError::Place { path: owned(), source })?;
         for file in [&mut config.identity.authority, &mut config.identity.certificate, &mut config.identity.key] {
             *file = folder.join(&*file);
         }
-        config.key_file = config.key_file.map(|file| folder.join(file));
+        for file in [&mut config.key_file, &mut config.api.certificate, &mut config.api.key].into_iter().flatten() {
+            *file = folder.join(&*file);
+        }
         Ok(config)
     }
 }
@@ -228,6 +239,10 @@ mod tests {
             assert!(matches!(read(&format!("{SAMPLE}\n[api]\n{wrong}")), Err(ConfigError::Api { .. })), "{wrong}");
         }
         assert!(matches!(read(&format!("{SAMPLE}\n[api]\nport = 1")), Err(ConfigError::Toml { .. })));
+        for half in ["certificate", "key"] {
+            let text = format!("{SAMPLE}\n[api]\n{half} = \"twin.pem\"");
+            assert!(matches!(read(&text), Err(ConfigError::ApiCertificate { .. })), "{half}");
+        }
         let none = SAMPLE.split("[[node]]").next().unwrap().replace("[identity]", "node = []\n[identity]");
         assert!(matches!(read(&none), Err(ConfigError::NoNode { .. })));
     }

@@ -13,4 +13,5 @@ mod owner;
 mod pins;
 mod service;
 mod shares;
+mod tls;
 mod tus;

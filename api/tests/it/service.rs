@@ -155,7 +155,7 @@ impl Service {
 }
 
 /// No policy is compiled in these tests.
-fn compiler() -> ChildCommand {
+pub(crate) fn compiler() -> ChildCommand {
     ChildCommand { program: "/nonexistent".into(), arguments: Vec::new(), deadline: Duration::from_secs(1) }
 }
 
@@ -164,7 +164,7 @@ fn getrandom(bytes: &mut [u8]) -> std::io::Result<()> {
     std::fs::File::open("/dev/urandom")?.read_exact(bytes)
 }
 
-fn config() -> TwinConfig {
+pub(crate) fn config() -> TwinConfig {
     let api = ApiConfig { listen: "127.0.0.1:0".parse().unwrap(), drain_seconds: 10, ..ApiConfig::default() };
     let text = "profile = \"small-cluster\"\n[identity]\nauthority = \"a\"\ncertificate = \"b\"\nkey = \"c\"\n\
                 [[node]]\nname = \"o0\"\naddress = \"127.0.0.1:1\"\n";

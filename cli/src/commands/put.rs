@@ -63,7 +63,7 @@ pub(crate) struct Put {
     /// What to store: files and folders; `-` is standard input
     #[arg(required = true)]
     path: Vec<PathBuf>,
-    /// Redundancy: standard, eco, archive, small-cluster, or data+parity such as 4+2 [default: from twin.toml]
+    /// Redundancy: standard, eco, archive, small-cluster, or data+parity: 4+2, 1+0, .. [default: from twin.toml]
     #[arg(long)]
     profile: Option<Profile>,
     /// Media type of a file [default: detected from the bytes and the name]

@@ -151,6 +151,7 @@ struct Line {
 #[derive(Serialize)]
 struct Ready {
     listen: SocketAddr,
+    url: String,
 }
 
 impl Twin {
@@ -192,8 +193,8 @@ async fn run(
     drop(secret);
     let stop = CancellationToken::new();
     let running = Api::start(&config, state.path(), twin, policy_check::compiler()?, stop.clone()).await?;
-    let ready = Ready { listen: running.local_addr };
-    options.answer(&ready, || format!("the twin answers at http://{}\n", ready.listen))?;
+    let ready = Ready { listen: running.local_addr, url: running.url.clone() };
+    options.answer(&ready, || format!("the twin answers at {}\n", ready.url))?;
     // Without a service manager there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let mut stopped = tokio::spawn(running.stopped());

@@ -200,6 +200,9 @@ fn bears(account: &Account, profile: &str) -> String {
                                  another disk is there."
                 .to_owned()
         }
+        (0, _) if profile == "1+0" => {
+            "there is one copy of each. What is damaged, or lost with its disk, is lost for good.".to_owned()
+        }
         (0, 1) => "a damaged file is made good, and whoever loses the disk loses everything.\n\
                    With a folder on another disk, `evernear up DIR`, new files bear the loss of one."
             .to_owned(),
@@ -298,6 +301,8 @@ mod tests {
         assert!(!said.contains("On one file system"));
         let shared = text(&account(&[("/", None), ("/b", None), ("/", None)], "2+1", 1), None, "evernear", true);
         assert!(shared.contains("On one file system (/): disk1, disk3; what takes that takes them all."), "{shared}");
+        let once = text(&account(&[("/", None)], "1+0", 0), None, "evernear", true);
+        assert!(once.contains("is lost for good") && !once.contains("made good"), "{once}");
         let few = Account { stores: false, ..three };
         assert!(text(&few, None, "evernear", true).contains("new files are refused"));
     }

@@ -1,9 +1,6 @@
 //! The HTTP door over TLS, as configured: its certificate, from files or from an authority.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -71,17 +68,19 @@ pub struct AcmeConfig {
     pub retry_seconds: u64,
 }
 
-/// The files of a certificate.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CertificateFiles<'c> {
-    pub(crate) certificate: &'c Path,
-    pub(crate) key: &'c Path,
+/// The files of a certificate for TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// Certificates as PEM, the server's own first.
+    pub certificate: PathBuf,
+    /// The key of the first, PEM.
+    pub key: PathBuf,
 }
 
 impl HttpsConfig {
     /// Returns the files, when it is they that hold the certificate.
-    pub(crate) fn files(&self) -> Option<CertificateFiles<'_>> {
-        Some(CertificateFiles { certificate: self.certificate.as_deref()?, key: self.key.as_deref()? })
+    pub(crate) fn files(&self) -> Option<CertificateFiles> {
+        Some(CertificateFiles { certificate: self.certificate.clone()?, key: self.key.clone()? })
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {

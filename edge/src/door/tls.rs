@@ -22,32 +22,49 @@ use crate::{
 pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Ends TLS on accepted connections.
-pub(crate) struct Terminator {
+pub struct Terminator {
     acceptor: TlsAcceptor,
     certificate: Arc<Certificate>,
     tickets: Arc<dyn ProducesTickets>,
 }
 
 impl Terminator {
-    /// Sets TLS up. Without a secret no other edge resumes a session that began here.
+    /// Sets TLS up for protocols by their names in ALPN, the best first. Sessions are resumed here alone.
     ///
     /// # Errors
     /// [`CertificateError::Setup`].
-    pub(crate) fn new(
+    pub fn new(certificate: Arc<Certificate>, protocols: &[&str]) -> Result<Self, CertificateError> {
+        // Tickets carry the session themselves; rustls renews their key by itself.
+        Self::with(certificate, aws_lc_rs::Ticketer::new()?, protocols)
+    }
+
+    /// Sets TLS up for viewers. With the zone's secret its other edges resume sessions that began here.
+    ///
+    /// # Errors
+    /// [`CertificateError::Setup`].
+    pub(crate) fn for_viewers(
         certificate: Arc<Certificate>,
         secret: Option<Arc<ZoneSecret>>,
     ) -> Result<Self, CertificateError> {
-        let tickets: Arc<dyn ProducesTickets> = match secret {
-            Some(secret) => Arc::new(Tickets(secret)),
-            // Tickets carry the session themselves; rustls renews their key by itself.
-            None => aws_lc_rs::Ticketer::new()?,
-        };
-        let acceptor = TlsAcceptor::from(Arc::new(config(&certificate, &tickets, &["h2", "http/1.1"])?));
+        let protocols = ["h2", "http/1.1"];
+        match secret {
+            Some(secret) => Self::with(certificate, Arc::new(Tickets(secret)), &protocols),
+            None => Self::new(certificate, &protocols),
+        }
+    }
+
+    fn with(
+        certificate: Arc<Certificate>,
+        tickets: Arc<dyn ProducesTickets>,
+        protocols: &[&str],
+    ) -> Result<Self, CertificateError> {
+        let acceptor = TlsAcceptor::from(Arc::new(config(&certificate, &tickets, protocols)?));
         Ok(Self { acceptor, certificate, tickets })
     }
 
     /// Returns the certificate that viewers are shown.
-    pub(crate) fn certificate(&self) -> &Arc<Certificate> {
+    #[must_use]
+    pub fn certificate(&self) -> &Arc<Certificate> {
         &self.certificate
     }
 
@@ -61,7 +78,7 @@ impl Terminator {
     }
 
     /// Shakes hands; none when the other side does not, or not in time.
-    pub(super) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+    pub async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
         match timeout(HANDSHAKE_DEADLINE, self.acceptor.accept(stream)).await {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {

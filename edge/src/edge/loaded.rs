@@ -50,8 +50,8 @@ impl Loaded {
 /// Sets TLS up from the files of the configuration.
 fn terminate(https: &HttpsConfig) -> Result<Secured, StartError> {
     let secret = https.secret.as_deref().map(read_secret).transpose()?.map(Arc::new);
-    let certificate = Arc::new(Certificate::new(https.files())?);
-    Ok((Arc::new(Terminator::new(certificate, secret.clone())?), secret))
+    let certificate = Arc::new(Certificate::new(https.files().as_ref())?);
+    Ok((Arc::new(Terminator::for_viewers(certificate, secret.clone())?), secret))
 }
 
 fn read_secret(path: &Path) -> Result<ZoneSecret, StartError> {

@@ -17,6 +17,7 @@ use crate::{
     },
     dns::ZoneFacts,
     door::{HttpDoor, Terminator, Workers},
+    listen::certificate::Looked,
     node::Node,
     peers,
     policy::denylist,
@@ -33,8 +34,16 @@ fn certify(followers: &mut JoinSet<()>, node: &Arc<Node>, terminator: &Arc<Termi
             followers.spawn(keeper.run());
         }
         None => {
-            let (every, metrics) = (node.config.reread_every(), Arc::clone(&node.metrics));
-            followers.spawn(Arc::clone(terminator.certificate()).follow_files(https.clone(), every, metrics));
+            let (Some(files), metrics) = (https.files(), Arc::clone(&node.metrics)) else { return };
+            let told = move |looked| match looked {
+                Looked::Ends(ends) => {
+                    metrics.certificate_ends.set(ends);
+                }
+                Looked::Fault => {
+                    metrics.certificate_faults.inc();
+                }
+            };
+            followers.spawn(Arc::clone(terminator.certificate()).follow_files(files, node.config.reread_every(), told));
         }
     }
 }

@@ -18,14 +18,9 @@ use rustls::{
     sign::CertifiedKey,
 };
 use tokio::{task::spawn_blocking, time::sleep};
-use x509_parser::parse_x509_certificate;
+use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
-use crate::{
-    clock,
-    config::{CertificateFiles, HttpsConfig},
-    metrics::Metrics,
-    zone::Zone,
-};
+use crate::{clock, config::CertificateFiles, zone::Zone};
 
 /// Why a certificate cannot be used; the operator's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +75,7 @@ pub enum PairError {
 
 /// What viewers are shown. None before the first order of a certificate came to its end: handshakes fail until then.
 #[derive(Debug)]
-pub(crate) struct Certificate(ArcSwapOption<Presented>);
+pub struct Certificate(ArcSwapOption<Presented>);
 
 /// A certificate in force.
 #[derive(Debug)]
@@ -107,8 +102,20 @@ impl Certificate {
     ///
     /// # Errors
     /// [`CertificateError`].
-    pub(crate) fn new(files: Option<CertificateFiles<'_>>) -> Result<Self, CertificateError> {
+    pub fn new(files: Option<&CertificateFiles>) -> Result<Self, CertificateError> {
         Ok(Self(ArcSwapOption::new(files.map(read).transpose()?.map(Presented::of))))
+    }
+
+    /// Returns the first name that it is for, wildcards apart.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        let presented = self.0.load();
+        let (_, leaf) = parse_x509_certificate(presented.as_ref()?.key.cert.first()?).ok()?;
+        let names = leaf.subject_alternative_name().ok()??;
+        names.value.general_names.iter().find_map(|name| match name {
+            GeneralName::DNSName(name) if !name.starts_with('*') => Some((*name).to_owned()),
+            _ => None,
+        })
     }
 
     /// Presents another certificate from now on; connections that are open stay.
@@ -126,21 +133,20 @@ impl Certificate {
     }
 
     /// Takes up a certificate that was renewed in its files, looking `every` so long; a broken one changes nothing. For
-    /// ever.
-    pub(crate) async fn follow_files(self: Arc<Self>, config: HttpsConfig, every: Duration, metrics: Arc<Metrics>) {
+    /// ever. Each look tells what it found.
+    pub async fn follow_files(self: Arc<Self>, files: CertificateFiles, every: Duration, told: impl Fn(Looked)) {
         let (mut failing, mut ended) = (false, false);
         loop {
             let ends = self.0.load().as_ref().map_or(0, |presented| presented.ends);
-            metrics.certificate_ends.set(ends);
+            told(Looked::Ends(ends));
             let now = clock::unix_seconds(SystemTime::now());
             if (1..=now).contains(&ends) && !mem::replace(&mut ended, true) {
                 tracing::error!(ends, "the certificate has ended, so viewers refuse it; put a new one into its files");
             }
             sleep(every).await;
-            let config = config.clone();
-            let reading = spawn_blocking(move || config.files().map(read).transpose());
-            match reading.await {
-                Ok(Ok(Some(read))) => {
+            let files = files.clone();
+            match spawn_blocking(move || read(&files)).await {
+                Ok(Ok(read)) => {
                     failing = false;
                     if self.0.load().as_ref().is_none_or(|held| held.key.cert != read.cert) {
                         tracing::info!("certificate taken up");
@@ -149,17 +155,27 @@ impl Certificate {
                     }
                 }
                 Ok(Err(error)) => {
-                    metrics.certificate_faults.inc();
+                    told(Looked::Fault);
                     if !failing {
                         failing = true;
                         let error = &error as &dyn std::error::Error;
                         tracing::warn!(error, "the certificate cannot be read again; the old one stays");
                     }
                 }
-                _ => {}
+                // The process ends.
+                Err(_) => {}
             }
         }
     }
+}
+
+/// What a look at the files of a certificate found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looked {
+    /// When the certificate that is shown ends, seconds since 1970; 0 if it does not say so.
+    Ends(u64),
+    /// The files cannot be used, so the one before stays.
+    Fault,
 }
 
 /// When the edge's own certificate ends, seconds since 1970; 0 if it does not say so.
@@ -168,12 +184,12 @@ fn ends(certificate: &CertifiedKey) -> u64 {
     parsed.map_or(0, |(_, leaf)| u64::try_from(leaf.validity().not_after.timestamp()).unwrap_or(0))
 }
 
-fn read(files: CertificateFiles<'_>) -> Result<CertifiedKey, CertificateError> {
+fn read(files: &CertificateFiles) -> Result<CertifiedKey, CertificateError> {
     let CertificateFiles { certificate, key } = files;
     let read = fs::read(certificate);
     let chain = read.map_err(|source| CertificateError::Read { path: certificate.to_owned(), source })?;
     let secret = read_key_file(key)?;
-    let (certificate, key) = (certificate.to_owned(), key.to_owned());
+    let (certificate, key) = (certificate.clone(), key.clone());
     certified_key(&chain, secret.as_bytes()).map_err(|source| CertificateError::Files { certificate, key, source })
 }
 
@@ -182,12 +198,12 @@ fn read(files: CertificateFiles<'_>) -> Result<CertifiedKey, CertificateError> {
 ///
 /// # Errors
 /// [`CertificateError`].
-pub(crate) fn check_names(files: CertificateFiles<'_>, zone: &Zone) -> Result<(), CertificateError> {
+pub(crate) fn check_names(files: &CertificateFiles, zone: &Zone) -> Result<(), CertificateError> {
     let presented = read(files)?;
     let own = presented.end_entity_cert().and_then(ParsedCertificate::try_from)?;
     let names_labels = ServerName::try_from(format!("label.{}", zone.as_str()))
         .is_ok_and(|label| verify_server_name(&own, &label).is_ok());
-    let (certificate, zone) = (files.certificate.to_owned(), zone.as_str().to_owned());
+    let (certificate, zone) = (files.certificate.clone(), zone.as_str().to_owned());
     if names_labels { Ok(()) } else { Err(CertificateError::Names { certificate, zone }) }
 }
 

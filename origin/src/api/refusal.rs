@@ -85,6 +85,8 @@ impl From<CatalogError> for Refusal {
     fn from(error: CatalogError) -> Self {
         match &error {
             CatalogError::Refused(refused) => Self::caller(refused_status(refused), refused),
+            // It does not pass while a caller waits.
+            error if error.is_full() => Self::node(StatusCode::INSUFFICIENT_STORAGE, error),
             CatalogError::Unavailable(_) => Self::node(StatusCode::SERVICE_UNAVAILABLE, &error),
             CatalogError::Damaged { .. } => Self::node(StatusCode::INTERNAL_SERVER_ERROR, &error),
         }

@@ -61,7 +61,7 @@ pub(super) async fn open(
     Writer(peer): Writer,
     InQuery(Open { column, columns }): InQuery<Open>,
 ) -> Result<Json<UploadCreated>, Refusal> {
-    if !(2..=COLUMNS_MAX).contains(&columns) || column >= columns {
+    if !(1..=COLUMNS_MAX).contains(&columns) || column >= columns {
         return Err(Refusal::wrong(StatusCode::BAD_REQUEST, "no object has such a column"));
     }
     let mut random = [0; 16];

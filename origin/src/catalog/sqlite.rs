@@ -189,8 +189,9 @@ mod tests {
         };
         // The connection takes no page more than the file has, as on a full disk.
         sqlx::query("PRAGMA max_page_count = 1").execute(&catalog.writers).await.unwrap();
-        let full = fill().await.unwrap_err();
-        assert_eq!(CatalogError::from(full).to_string(), "the disk of the catalog is full");
+        let full = CatalogError::from(fill().await.unwrap_err());
+        assert!(full.is_full());
+        assert_eq!(full.to_string(), "the disk of the catalog is full");
         fill().await.unwrap();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -11,9 +12,15 @@ use serde::Deserialize;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiConfig {
-    /// Address and port; port 0 takes a free one. Tokens cross this connection in clear, so beyond loopback it is for a
-    /// network that nobody else reads, or for what speaks TLS in front. Absent: `127.0.0.1:8081`.
+    /// Address and port; port 0 takes a free one. Without `certificate` tokens cross this connection in clear, so
+    /// beyond loopback it is for a network that nobody else reads, or for what speaks TLS in front. Absent:
+    /// `127.0.0.1:8081`.
     pub listen: SocketAddr,
+    /// Certificates for TLS 1.3 as PEM, the twin's own first. A relative path starts at the configuration's folder. The
+    /// files are read again every ten seconds. Absent: no TLS.
+    pub certificate: Option<PathBuf>,
+    /// The key of the first, PEM, for its owner alone. Absent with `certificate`.
+    pub key: Option<PathBuf>,
     /// Connections at once; more wait in the kernel's queue. One address may have half of them, and one token may have
     /// as many requests under way. Absent: 1,024.
     pub connections_max: u32,
@@ -45,6 +52,8 @@ impl Default for ApiConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
+            certificate: None,
+            key: None,
             connections_max: 1024,
             streams_max: 3,
             wait_seconds: 60,

@@ -28,7 +28,16 @@ impl SmallCluster {
 
     /// The same for somebody who has patience with the network.
     pub(crate) fn patient<T: Transport>(wrap: impl FnOnce(Arc<MemoryTransport>) -> Arc<T>, patience: Duration) -> Self {
-        let nodes: Vec<_> = (0..ORIGINS).map(|origin| node(name(origin).as_str(), place(origin))).collect();
+        Self::of(ORIGINS, wrap, patience)
+    }
+
+    /// One of so many origins.
+    pub(crate) fn of<T: Transport>(
+        origins: usize,
+        wrap: impl FnOnce(Arc<MemoryTransport>) -> Arc<T>,
+        patience: Duration,
+    ) -> Self {
+        let nodes: Vec<_> = (0..origins).map(|origin| node(name(origin).as_str(), place(origin))).collect();
         let memory = Arc::new(MemoryTransport::new(&nodes));
         let network = Network::new(wrap(memory.clone()), Arc::new(Topology::new(nodes)), place(0));
         let network = network.with_patience(patience);

@@ -6,6 +6,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -40,6 +41,26 @@ async fn files_of_every_shape_come_back_exactly() {
         assert_eq!(std::fs::read(&to).unwrap(), bytes);
     }
     assert_eq!(twin.list().await.len(), sizes.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_copy_on_one_origin_comes_back_exactly_and_a_damaged_one_is_told() {
+    let cluster = SmallCluster::of(1, |memory| memory, Duration::ZERO);
+    let options = PutOptions { tenure: Tenure { profile: "1+0".parse().unwrap(), ..Tenure::default() }, ..options() };
+    for size in [0, 1, (16 << 10) + 1, (1 << 20) + 7, 5 << 20] {
+        let bytes = noise(size);
+        let stored = cluster.twin(1).put(&cluster.file("one", &bytes), &options, &quiet()).await.unwrap();
+        let found = cluster.network.find(&stored.entry.capability, &[]).await.unwrap();
+        assert!(read_all(&cluster.network, &found).await.unwrap() == bytes, "{size}");
+        let columns = found.object.public().columns();
+        assert_eq!((columns, stored.receipt.durable), (usize::from(size > 16 << 10), columns), "{size}");
+        if columns == 1 {
+            let ask = ShardAsk { object: found.object.public().id(), column: 0, first: 0, count: 1 };
+            assert!(cluster.memory.flip(&name(0), ask, 12_345));
+            let lost = read_all(&cluster.network, &found).await;
+            assert!(matches!(lost, Err(GetError::Read(ReadError::Lost { .. }))), "{size}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
