@@ -24,7 +24,7 @@ use twin::{LeaseChangeError, Listed, PageAsk, Renewal, Sooner, Spot, Stored, Url
 use crate::{
     audit::Subject,
     caller::{Reader, Writer},
-    form::{Texts, boundary},
+    form::{boundary, filing::Texts},
     nft::begin_body,
     refusal::Refusal,
     service::{self, Service},

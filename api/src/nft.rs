@@ -2,6 +2,9 @@
 //! (profile `nft-classic`). Better than it was: what is answered is readable at every edge, an erasure erases, errors
 //! are JSON, and there is no bound but the token's quota.
 
+mod metadata;
+pub(crate) mod store;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
@@ -21,7 +24,7 @@ use crate::{
     audit::Subject,
     caller::{Asker, Reader, Writer},
     files::{InPath, InQuery, Sent, check_name, erase},
-    form::{Texts, boundary},
+    form::{boundary, filing::Texts},
     intake::Body,
     refusal::Refusal,
     service::{self, Service, now_ms},

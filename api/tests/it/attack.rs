@@ -13,7 +13,7 @@ use tokio::{
 use crate::{client::send, service::Service};
 
 /// Every route that wants a token: method, path, the scope it takes.
-const ROUTES: [(&str, &str, Scope); 37] = [
+const ROUTES: [(&str, &str, Scope); 38] = [
     ("GET", "/files", Scope::Read),
     ("GET", "/files/ID", Scope::Read),
     ("POST", "/files", Scope::Write),
@@ -39,6 +39,7 @@ const ROUTES: [(&str, &str, Scope); 37] = [
     ("GET", "/", Scope::Read),
     ("GET", "/CID", Scope::Read),
     ("POST", "/upload", Scope::Write),
+    ("POST", "/store", Scope::Write),
     ("PATCH", "/upload/CID", Scope::Write),
     ("DELETE", "/CID", Scope::Write),
     ("GET", "/pins", Scope::Read),
