@@ -229,12 +229,12 @@ fn incoming(content: Content, blocks: Arc<Blocks>) -> Incoming {
 impl From<CarFault> for Refusal {
     fn from(fault: CarFault) -> Self {
         match fault {
-            CarFault::Spool(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-                let room = error.get_ref().and_then(|error| error.downcast_ref::<NoRoom>());
-                let message = room.map_or_else(|| "the twin's disk is full".to_owned(), NoRoom::to_string);
-                Self::new(StatusCode::INSUFFICIENT_STORAGE, "ERROR_SPOOL_FULL", message).closing()
-            }
-            CarFault::Spool(_) => Self::own(&fault),
+            CarFault::Spool(ref error) => match error.get_ref().and_then(|error| error.downcast_ref::<NoRoom>()) {
+                Some(room) => {
+                    Self::new(StatusCode::INSUFFICIENT_STORAGE, "ERROR_SPOOL_FULL", room.to_string()).closing()
+                }
+                None => Self::own(&fault).closing(),
+            },
             CarFault::Changed(_) => Self::own(&fault),
             CarFault::Broken => IntakeError::Broken.into(),
             fault => {

@@ -11,7 +11,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use client::{ReadError, TransportError, UploadError};
+use client::{ReadError, TransportError, Unwritable, UploadError};
 use edge::PolicyError;
 use serde_json::json;
 use twin::{
@@ -61,15 +61,22 @@ impl Refusal {
 
     /// The twin's machine failed: the causes are for its operator.
     pub(crate) fn own(error: &(dyn Error + 'static)) -> Self {
+        if let Some(disk) = Unwritable::of(error) {
+            return Self::unwritable(disk, error);
+        }
         tracing::error!(error = causes(error), "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", error.to_string())
     }
 
-    /// The disk of the twin's state folder is full: its operator frees some, and the same request succeeds.
-    pub(crate) fn disk_full(error: &(dyn Error + 'static)) -> Self {
-        tracing::error!(error = causes(error), "the twin's disk is full");
-        let message = "the twin's disk is full; free some space there, and try again";
-        Self::new(StatusCode::INSUFFICIENT_STORAGE, "ERROR_DISK_FULL", message).after(AGAIN_SECONDS)
+    /// The disk of the twin's state folder takes no write: its operator mends that, and the same request succeeds.
+    fn unwritable(disk: Unwritable, error: &(dyn Error + 'static)) -> Self {
+        let code = match disk {
+            Unwritable::Full => "ERROR_DISK_FULL",
+            Unwritable::ReadOnly => "ERROR_DISK_READ_ONLY",
+        };
+        tracing::error!(error = causes(error), "the twin's disk {disk}");
+        let message = format!("the twin's disk {disk}, and try again");
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, code, message).after(AGAIN_SECONDS)
     }
 
     /// Something is away for a while.
@@ -236,7 +243,7 @@ impl From<StoreError> for Refusal {
             }
             StoreError::Share { .. } => Self::new(StatusCode::CONFLICT, "INSUFFICIENT_FUNDS", error.to_string()),
             StoreError::MakerEnded => Self::from(TokenFault::Unknown),
-            StoreError::Full => Self::disk_full(&error),
+            StoreError::Unwritable { disk } => Self::unwritable(disk, &error),
             error => Self::own(&error),
         }
     }
@@ -409,5 +416,37 @@ impl From<LeaseChangeError> for Refusal {
             | LeaseChangeError::MoreParity { .. }
             | LeaseChangeError::Length => Self::caller(&error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use super::*;
+    use crate::car::CarFault;
+
+    #[test]
+    fn a_disk_that_takes_no_write_is_told_the_same_way_wherever_it_is_met() {
+        for (kind, disk, code) in [
+            (ErrorKind::StorageFull, Unwritable::Full, "ERROR_DISK_FULL"),
+            (ErrorKind::QuotaExceeded, Unwritable::Full, "ERROR_DISK_FULL"),
+            (ErrorKind::ReadOnlyFilesystem, Unwritable::ReadOnly, "ERROR_DISK_READ_ONLY"),
+        ] {
+            let index = || IndexError::Io { path: "x".into(), source: kind.into() };
+            let refusals: [Refusal; 5] = [
+                index().into(),
+                PutError::Index(index()).into(),
+                LeaseChangeError::Index(index()).into(),
+                CarFault::Spool(kind.into()).into(),
+                StoreError::Unwritable { disk }.into(),
+            ];
+            for refusal in refusals {
+                let Refusal { status, code: told, retry_after, .. } = refusal;
+                assert_eq!((status, told, retry_after), (StatusCode::INSUFFICIENT_STORAGE, code, Some(AGAIN_SECONDS)));
+            }
+        }
+        let other = Refusal::from(CarFault::Spool(io::Error::from(ErrorKind::PermissionDenied)));
+        assert_eq!((other.status, other.retry_after), (StatusCode::INTERNAL_SERVER_ERROR, None));
     }
 }

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use client::Unwritable;
 use format::{Locator, PolicyName};
 use sqlx::{
     Connection, SqliteConnection, SqlitePool,
@@ -48,8 +49,14 @@ pub(crate) fn share(max: u64) -> u64 {
     max.div_ceil(2)
 }
 
-/// What SQLite says when no page more can be written (<https://www.sqlite.org/rescode.html#full>).
-const SQLITE_FULL: &str = "13";
+/// Parts of CARs: of one DAG, which is put together of all of them, and for each token.
+pub(crate) const PARTS_OF_DAG_MAX: u64 = 1000;
+pub(crate) const PARTS_MAX: u64 = 10_000;
+
+/// What SQLite says when no page more can be written, and when none can (<https://www.sqlite.org/rescode.html>). The
+/// low byte of a code is what it is about.
+const SQLITE_FULL: u32 = 13;
+const SQLITE_READ_ONLY: u32 = 8;
 
 /// Why the store cannot be read or written; the twin's machine is at fault.
 #[derive(Debug, thiserror::Error)]
@@ -65,10 +72,13 @@ pub enum StoreError {
     /// SQLite says no.
     #[error("the file of tokens and uploads cannot be read or written")]
     Sqlite(#[source] sqlx::Error),
-    /// Its disk is full; the operator's to mend.
-    #[error("the disk of the file of tokens and uploads is full; free some space there")]
-    Full,
-    /// Its disk takes no write.
+    /// Its disk takes no write; the operator's to mend.
+    #[error("the disk of the file of tokens and uploads {disk}")]
+    Unwritable {
+        /// Why.
+        disk: Unwritable,
+    },
+    /// A write failed.
     #[error("the file of tokens and uploads cannot be written: {reason}")]
     Unwritten {
         /// What SQLite says.
@@ -119,9 +129,11 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Database(said) if said.code().as_deref() == Some(SQLITE_FULL) => Self::Full,
-            error => Self::Sqlite(error),
+        let code = error.as_database_error().and_then(|said| said.code()?.parse::<u32>().ok());
+        match code.map(|code| code & 0xff) {
+            Some(SQLITE_FULL) => Self::Unwritable { disk: Unwritable::Full },
+            Some(SQLITE_READ_ONLY) => Self::Unwritable { disk: Unwritable::ReadOnly },
+            _ => Self::Sqlite(error),
         }
     }
 }

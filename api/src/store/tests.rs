@@ -42,6 +42,17 @@ async fn a_disk_that_was_full_takes_writes_again_once_there_is_room() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_read_only_is_told_from_a_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteConnectOptions::new().filename(folder.path().join("x")).create_if_missing(true);
+    let writer = pool().max_connections(1).connect_with(options.pragma("query_only", "ON")).await.unwrap();
+    let error = sqlx::query("CREATE TABLE t (a INTEGER)").execute(&writer).await.unwrap_err();
+    assert!(matches!(StoreError::from(error), StoreError::Unwritable { disk: Unwritable::ReadOnly }));
+    let other = sqlx::query("SELECT nothing").execute(&writer).await.unwrap_err();
+    assert!(matches!(StoreError::from(other), StoreError::Sqlite(_)));
+}
+
+#[tokio::test]
 async fn a_full_disk_is_told_from_a_fault_to_all_whose_writes_it_took_along() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).await.unwrap();
@@ -67,7 +78,8 @@ async fn a_full_disk_is_told_from_a_fault_to_all_whose_writes_it_took_along() {
     }
     let store = Store { jobs, readers, task: tokio::spawn(writes::run(writer, waiting)) };
     for answer in told {
-        assert!(matches!(answer.await.unwrap(), Err(StoreError::Full)));
+        let full = StoreError::Unwritable { disk: Unwritable::Full };
+        assert_eq!(answer.await.unwrap().unwrap_err().to_string(), full.to_string());
     }
     assert!(store.open_batches().await.unwrap().is_empty());
     store.write(begin(Batch([1; 16]), one.id, 1)).await.unwrap();

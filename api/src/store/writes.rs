@@ -32,9 +32,9 @@ pub(super) async fn run(pool: SqlitePool, mut jobs: mpsc::Receiver<Job>) {
         let (writes, tell): (Vec<_>, Vec<_>) = group.drain(..).unzip();
         let results = match write_all(&pool, &writes).await {
             Ok(results) => results,
-            Err(StoreError::Full) => {
-                tracing::error!("the API's file cannot be written: its disk is full");
-                writes.iter().map(|_| Err(StoreError::Full)).collect()
+            Err(StoreError::Unwritable { disk }) => {
+                tracing::error!("the API's file cannot be written: its disk {disk}");
+                writes.iter().map(|_| Err(StoreError::Unwritable { disk })).collect()
             }
             Err(error) => {
                 let reason = causes(&error);
@@ -61,7 +61,7 @@ async fn write_all(pool: &SqlitePool, writes: &[Write]) -> Result<Vec<Result<Vec
         let applied = apply(&mut step, write, &mut freed).await;
         match applied {
             Ok(()) => step.commit().await?,
-            Err(StoreError::Full) => return Err(StoreError::Full),
+            Err(StoreError::Unwritable { disk }) => return Err(StoreError::Unwritable { disk }),
             Err(_) => step.rollback().await?,
         }
         results.push(applied.map(|()| freed));
