@@ -53,7 +53,8 @@ pub(crate) struct Known(Arc<OnceLock<Answering>>);
 impl Known {
     /// Says who it is, and counts the request for them.
     pub(crate) fn set(&self, service: &Service, token: TokenId) -> Result<(), Refusal> {
-        let answering = service.callers.enter(token).ok_or_else(|| Refusal::too_many(service.callers.max))?;
+        let (callers, root) = (&service.callers, service.lineage.root(token));
+        let answering = callers.enter(token, root).ok_or_else(|| Refusal::too_many(callers.max))?;
         let _ = self.0.set(answering);
         Ok(())
     }

@@ -29,6 +29,7 @@ use crate::{
     cids::Dag,
     intake::{Body, IntakeError, pipe},
     places::Place,
+    quota::{OBJECT_BYTES_MIN, counted},
     refusal::{Refusal, causes},
     service::{Service, UnderWay, now_ms},
     spool::NoRoom,
@@ -72,9 +73,9 @@ impl Service {
                 Ok((root, Came::Whole(stored, parts), turn)) => (root, *stored, parts, turn),
                 Ok((root, Came::Part, _)) => {
                     let bytes = body.taken();
-                    body.reservation.keep(bytes);
+                    body.reservation.keep(counted(bytes, 1));
                     if let Some(spooled) = body.spooled {
-                        spooled.keep(bytes);
+                        spooled.keep(counted(bytes, 1));
                     }
                     return Ok((root, Subject { locator: None, bytes }));
                 }
@@ -106,7 +107,7 @@ impl Service {
     ) -> Result<(Cid, Came, Turn<'_, String>), Refusal> {
         let (batch, token, spool) = (under_way.batch, under_way.token, self.spool.clone());
         // Each takes a thread.
-        let place = self.cars.take(token, self.config.wait()).await;
+        let place = self.cars.take(self.lineage.root(token), self.config.wait()).await;
         body.held.set(Some(place.ok_or_else(|| Refusal::busy().closing())?));
         let (inlet, outlet) = pipe();
         let receiving =

@@ -173,7 +173,7 @@ fn is_car(content_type: &str) -> bool {
 /// Opens the account of a token and begins to read a body.
 pub(crate) fn begin_body(service: &Service, grant: &Grant, sent: Sent) -> Result<Body, Refusal> {
     let announced = sent.length();
-    Ok(Body::begin(sent.body, announced, service.bounds(grant.id), service.account(grant))?)
+    Ok(Body::begin(sent.body, announced, service.bounds(grant.id), service.account(grant.id))?)
 }
 
 /// Reads what is wished for an upload, and refuses what cannot be before the body is asked for.

@@ -97,7 +97,9 @@ impl Refusal {
     }
 
     pub(crate) fn too_many(max: usize) -> Self {
-        let message = format!("{max} requests of this token are under way; try again when some are done");
+        let message = format!(
+            "{max} requests of this token, its maker and those that they made are under way; try again when some are done"
+        );
         Self::new(StatusCode::TOO_MANY_REQUESTS, "ERROR_RATE_LIMITED", message).after(1).closing()
     }
 
@@ -226,7 +228,7 @@ impl From<WishError> for Refusal {
 impl From<NoRoom> for Refusal {
     fn from(error: NoRoom) -> Self {
         let code = match error {
-            NoRoom::Quota { .. } => "ERROR_QUOTA_EXCEEDED",
+            NoRoom::Quota { .. } | NoRoom::MakersQuota { .. } => "ERROR_QUOTA_EXCEEDED",
             NoRoom::Share { .. } | NoRoom::Spool { .. } => "ERROR_SPOOL_FULL",
         };
         Self::new(StatusCode::INSUFFICIENT_STORAGE, code, error.to_string()).closing()

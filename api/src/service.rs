@@ -16,13 +16,15 @@ use twin::{ApiConfig, Batch, PutOptions, Twin, UrlTemplate};
 use crate::{
     About, Placer,
     callers::Callers,
+    intake::IntakeError,
+    lineage::Lineage,
     places::Places,
-    quota::{self, Accounts, Reservation},
+    quota::{Accounts, Holder, Reservation},
     rate::Rates,
     refusal::Refusal,
     spool::Spool,
     store::{Freed, Source, Store, StoreError, Write, share},
-    token::{Grant, TokenId},
+    token::{Grant, Scope, TokenId},
     turns::Turns,
     wishes::{Defaults, SharedDefaults},
 };
@@ -42,6 +44,7 @@ pub(crate) struct Service {
     pub(crate) placer: Placer,
     pub(crate) config: ApiConfig,
     pub(crate) store: Store,
+    pub(crate) lineage: Lineage,
     /// Bytes that tokens have stored, and that they have in the spool.
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) spooled: Arc<Accounts>,
@@ -97,12 +100,15 @@ impl Service {
         let Parts { twin, url, defaults, placer, config, store, spool, stop } = parts;
         let newest_ms = AtomicU64::new(store.newest_ms().await?);
         let counted = store.counted().await?;
+        let lineage = Lineage::of(&store.tokens().await?);
+        let line = |token| lineage.line(token).iter().map(|kin| kin.token).collect();
         let connections = usize::try_from(share(config.connections_max.into())).unwrap_or(usize::MAX);
         Ok(Arc::new(Self {
             streams: Places::new(config.streams_max.try_into().unwrap_or(1)),
             cars: Places::new(CARS_MAX),
-            accounts: Accounts::stored(counted.iter().map(|it| (it.token, it.stored))),
-            spooled: Accounts::spooled(counted.iter().map(|it| (it.token, it.spooled))),
+            accounts: Accounts::stored(counted.iter().map(|it| (line(it.token), it.stored))),
+            spooled: Accounts::spooled(counted.iter().map(|it| (line(it.token), it.spooled))),
+            lineage,
             callers: Callers::new(connections),
             checks: Arc::new(Semaphore::new(1)),
             twin,
@@ -129,10 +135,14 @@ impl Service {
         self.defaults.now()
     }
 
-    /// Counts a request of a token.
+    /// Counts a request of a token, and of those that it descends from.
     pub(crate) fn count(&self, grant: &Grant) -> Result<(), Refusal> {
-        let taken = lock(&self.rates).take(grant.id, grant.rate, self.started.elapsed());
-        taken.map_err(|wait| Refusal::too_often(wait.as_secs().max(1)))
+        self.lineage.learn(grant);
+        let (mut rates, now) = (lock(&self.rates), self.started.elapsed());
+        for kin in self.lineage.line(grant.id) {
+            rates.take(kin.token, kin.rate, now).map_err(|wait| Refusal::too_often(wait.as_secs().max(1)))?;
+        }
+        Ok(())
     }
 
     /// Returns options that keep to the policy that they name, and refuses those that no upload could have.
@@ -145,14 +155,28 @@ impl Service {
     }
 
     /// Opens the account of a token for an upload.
-    pub(crate) fn account(&self, grant: &Grant) -> Reservation {
-        self.accounts.begin(grant.id, quota::Bounds { own: grant.quota_bytes, all: None })
+    pub(crate) fn account(&self, token: TokenId) -> Reservation {
+        let line = self.lineage.line(token).into_iter();
+        let holders = line.map(|kin| Holder { token: kin.token, max: kin.quota_bytes }).collect();
+        self.accounts.begin(holders, None)
+    }
+
+    /// Opens it for what is stored whether or not it is within the token's quota.
+    pub(crate) fn unbound_account(&self, token: TokenId) -> Reservation {
+        self.accounts.begin(self.holders(token), None)
     }
 
     /// Opens what a token has in the spool, for an upload.
     pub(crate) fn spool_account(&self, token: TokenId) -> Reservation {
-        let max = self.config.spool_bytes_max;
-        self.spooled.begin(token, quota::Bounds { own: Some(share(max)), all: Some(max) })
+        let (max, mut holders) = (self.config.spool_bytes_max, self.holders(token));
+        if let Some(root) = holders.last_mut() {
+            root.max = Some(share(max));
+        }
+        self.spooled.begin(holders, Some(max))
+    }
+
+    fn holders(&self, token: TokenId) -> Vec<Holder> {
+        self.lineage.line(token).into_iter().map(|kin| Holder { token: kin.token, max: None }).collect()
     }
 
     /// Writes something down, and gives back what counts no more by it.
@@ -163,9 +187,10 @@ impl Service {
 
     /// Gives back what counts no more.
     pub(crate) fn give_back(&self, freed: Vec<Freed>) {
-        for freed in freed {
-            self.accounts.give_back(freed.token, freed.stored);
-            self.spooled.give_back(freed.token, freed.spooled);
+        for Freed { token, stored, spooled } in freed {
+            let line = self.lineage.line(token);
+            self.accounts.give_back(line.iter().map(|kin| kin.token), stored);
+            self.spooled.give_back(line.iter().map(|kin| kin.token), spooled);
         }
     }
 

@@ -4,6 +4,28 @@
 //! WAL and `synchronous=FULL`: what was acknowledged survives a power cut. One task writes; writes that wait share a
 //! transaction (group commit). Commands that make tokens use the file beside a twin that runs.
 
+/// What begins a statement that counts what a token (`$1`) has together with those that it made, and with its maker's:
+/// all that descend from one that the owner made, as `lineage.rs` says it.
+macro_rules! family {
+    () => {
+        "WITH RECURSIVE above (id, maker) AS (
+             SELECT id, maker FROM tokens WHERE id = $1
+             UNION SELECT up.id, up.maker FROM tokens AS up JOIN above ON up.id = above.maker WHERE NOT up.links),
+         family (id, links) AS (
+             SELECT id, links FROM tokens WHERE id IN (SELECT id FROM above
+                 WHERE maker IS NULL OR maker IN (SELECT id FROM tokens WHERE links))
+             UNION SELECT made.id, made.links FROM tokens AS made JOIN family ON made.maker = family.id
+             WHERE NOT family.links) "
+    };
+}
+
+/// What an upload in several requests counts for its token, where it does: `quota::counted` in SQL.
+macro_rules! length_counted {
+    () => {
+        "max(length, 512)"
+    };
+}
+
 mod migrations;
 mod reads;
 mod writes;
@@ -115,7 +137,7 @@ pub enum StoreError {
         batch: Batch,
     },
     /// The token has as many as it may have.
-    #[error("a token may have {max} {what}; remove some")]
+    #[error("a token, with those that it made, may have {max} {what}; remove some")]
     Share {
         /// How many.
         max: u64,
@@ -308,7 +330,8 @@ pub struct Upload {
     pub created_ms: u64,
     /// How it came.
     pub source: Source,
-    /// Bytes of its files; of one that is not whole, of what lies in the spool.
+    /// Bytes that it counts for its token: those of its files, and 512 at least for each of its objects; of one that is
+    /// not whole, of what lies in the spool.
     pub bytes: u64,
     /// Its top; none while it is not whole.
     pub locator: Option<Locator>,

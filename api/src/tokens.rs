@@ -36,7 +36,7 @@ struct Line {
     expires: Option<String>,
     /// Bytes that it may have stored at once; none for no bound.
     quota: Option<u64>,
-    /// Bytes that it has stored.
+    /// Bytes that it and those that it made have stored, or are about to.
     used: u64,
     /// Requests a second.
     rate: u32,
@@ -133,6 +133,7 @@ pub(crate) async fn add(
     let (id, maker) = (token.id(), Maker::Token(maker.id));
     let grant = Grant { id, name, scope, created, expires, revoked: None, quota_bytes, rate, maker };
     service.store.add(grant.clone(), token.hash()).await?;
+    service.lineage.learn(&grant);
     let about = About(grant.name.clone());
     let made = Made { line: Line::of(grant, 0), token: &token.expose() };
     Ok((StatusCode::CREATED, Extension(about), Json(json!({ "ok": true, "value": made }))).into_response())

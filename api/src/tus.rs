@@ -46,7 +46,7 @@ use crate::{
     cids::Passing,
     files::{InPath, Sent},
     intake::Body,
-    quota::{self, Reservation},
+    quota::{Reservation, counted},
     refusal::Refusal,
     service::{self, Service},
     store::{Fault, MadeOf, Resumable, Source, Write},
@@ -132,10 +132,11 @@ pub(crate) async fn create(
     if length > service.config.upload_bytes_max.unwrap_or(u64::MAX) {
         return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "an upload may not be so long here"));
     }
-    let (mut account, mut spooled) = (service.account(&grant), service.spool_account(grant.id));
+    let (mut account, mut spooled) = (service.account(grant.id), service.spool_account(grant.id));
+    let counts = counted(length, 1);
     if parts.is_empty() {
-        account.reach(length)?;
-        spooled.reach(length)?;
+        account.reach(counts)?;
+        spooled.reach(counts)?;
     }
     let batch = Batch::draw().map_err(|error| Refusal::own(&error))?;
     let upload = Resumable {
@@ -168,8 +169,8 @@ pub(crate) async fn create(
         return Err(error.into());
     }
     if parts.is_empty() {
-        account.keep(length);
-        spooled.keep(length);
+        account.keep(counts);
+        spooled.keep(counts);
     }
     let mut fields = vec![
         ("location", format!("/tus/{batch}")),
@@ -400,7 +401,7 @@ impl Service {
         }
         let bounds = self.bounds(upload.token).at_most(room);
         // Its bytes count since it was created.
-        let body = Body::begin(body, announced, bounds, Reservation::nothing(upload.token))?;
+        let body = Body::begin(body, announced, bounds, Reservation::nothing())?;
         let service = self.clone();
         // A task of its own: whoever hangs up leaves what came, written down.
         let task = async move { service.append_body(upload, body, checksum).await };
@@ -541,7 +542,7 @@ impl Service {
             }
         };
         // The bytes count for the token since the upload was created, and are given back as those of its parts.
-        let unbound = self.accounts.begin(upload.token, quota::Bounds::default());
+        let unbound = self.unbound_account(upload.token);
         let kept = self.end(under_way, stored, MadeOf::Resumable(upload.batch), unbound).await?;
         for part in parts.into_iter().chain([upload.batch]) {
             self.unspool(part).await;

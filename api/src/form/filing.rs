@@ -13,6 +13,7 @@ use super::Form;
 use crate::{
     cids::{Dag, Folder, Passing},
     intake::{Body, pipe},
+    quota::{Reservation, counted},
     refusal::Refusal,
     service::{Service, UnderWay},
     store::MadeOf,
@@ -45,6 +46,8 @@ pub(crate) struct Filing<'s> {
     profile: Profile,
     form: Form,
     folder: StreamedFolder<'s>,
+    /// What the objects count at least, beside the bytes of the form that came until then.
+    objects: Reservation,
     files: StreamedFiles<'s>,
     storing: Storing<'s>,
 }
@@ -58,8 +61,15 @@ impl<'s> Filing<'s> {
         (options, profile): (PutOptions, Profile),
     ) -> Result<Self, Refusal> {
         let folder = service.twin.begin_folder(under_way.batch, options).await?;
-        let (files, storing) = (folder.files(), Storing::new());
-        Ok(Self { service, token: under_way.token, profile, form, folder, files, storing })
+        let (files, storing, token) = (folder.files(), Storing::new(), under_way.token);
+        let mut it = Self { service, token, profile, form, folder, objects: service.account(token), files, storing };
+        it.count()?;
+        Ok(it)
+    }
+
+    /// Takes what the folder's objects count at least of the token's quota.
+    fn count(&mut self) -> Result<(), Refusal> {
+        Ok(self.objects.reach(counted(0, self.folder.objects()))?)
     }
 
     /// Returns the next part of the form.
@@ -75,6 +85,7 @@ impl<'s> Filing<'s> {
     /// Stores a part as the file of a path, and returns the root of its DAG.
     pub(crate) async fn file(&mut self, path: &str, mut part: Field<'static>) -> Result<Root, Refusal> {
         self.folder.take_path(path)?;
+        self.count()?;
         let mime = media_type(part.content_type().map(AsRef::as_ref))?;
         // What is being stored goes on while the form comes.
         let head = self.form.head(&mut part, SMALL_BYTES);
@@ -108,6 +119,7 @@ impl<'s> Filing<'s> {
     /// Stores bytes as one more file, and returns the root of its DAG.
     pub(crate) async fn bytes(&mut self, path: &str, bytes: Bytes) -> Result<Root, Refusal> {
         self.folder.take_path(path)?;
+        self.count()?;
         self.small(path, None, bytes).await
     }
 

@@ -69,8 +69,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn find_token(&self, text: &str) -> Result<Option<Grant>, StoreError> {
-        let is_it = |it: &Grant| it.revoked.is_none() && (it.name == text || it.id.to_string() == text);
-        Ok(self.tokens().await?.into_iter().find(is_it))
+        let mut tokens = self.tokens().await?;
+        tokens.retain(|grant| grant.revoked.is_none());
+        // An id first: it is one token's, whatever others are called.
+        let at = tokens.iter().position(|it| it.id.to_string() == text);
+        let at = at.or_else(|| tokens.iter().position(|it| it.name == text));
+        Ok(at.map(|at| tokens.swap_remove(at)))
     }
 
     /// Returns the token that a session acts for, where both count at `now`, seconds since 1970.
@@ -127,14 +131,22 @@ impl Store {
         batches.iter().map(|bytes| exact(bytes, "uploads").map(Batch)).collect()
     }
 
-    /// Returns the bytes that a token has stored.
+    /// Returns the bytes that count for a token's quota: stored and about to be, by it and those that it made.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn used(&self, token: TokenId) -> Result<u64, StoreError> {
-        const SUM: &str = "SELECT (SELECT coalesce(sum(bytes), 0) FROM uploads WHERE token = $1)
-            + (SELECT coalesce(sum(length), 0) FROM resumables
-               WHERE token = $1 AND locator IS NULL AND (concat IS NULL OR concat = 'partial'))";
+        const SUM: &str = concat!(
+            "WITH RECURSIVE line (id, links) AS (
+                 SELECT id, links FROM tokens WHERE id = $1
+                 UNION SELECT made.id, made.links FROM tokens AS made JOIN line ON made.maker = line.id
+                 WHERE NOT line.links)
+             SELECT (SELECT coalesce(sum(bytes), 0) FROM uploads WHERE token IN (SELECT id FROM line))
+                 + (SELECT coalesce(sum(",
+            length_counted!(),
+            "), 0) FROM resumables WHERE token IN (SELECT id FROM line)
+                    AND locator IS NULL AND (concat IS NULL OR concat = 'partial'))"
+        );
         unsigned(query_scalar(SUM).bind(&token.0[..]).fetch_one(&self.readers).await?, "uploads")
     }
 
@@ -143,10 +155,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn counted(&self) -> Result<Vec<Freed>, StoreError> {
-        const SUM: &str = "SELECT token, sum(stored) AS stored, sum(spooled) AS spooled FROM (
-            SELECT token, bytes AS stored, CASE state WHEN 2 THEN bytes ELSE 0 END AS spooled FROM uploads
-            UNION ALL SELECT token, length, length FROM resumables
-            WHERE locator IS NULL AND (concat IS NULL OR concat = 'partial')) GROUP BY token";
+        const SUM: &str = concat!(
+            "SELECT token, sum(stored) AS stored, sum(spooled) AS spooled FROM (
+                 SELECT token, bytes AS stored, CASE state WHEN 2 THEN bytes ELSE 0 END AS spooled FROM uploads
+                 UNION ALL SELECT token, ",
+            length_counted!(),
+            ", ",
+            length_counted!(),
+            " FROM resumables WHERE locator IS NULL AND (concat IS NULL OR concat = 'partial')) GROUP BY token"
+        );
         let rows = query(SUM).fetch_all(&self.readers).await?;
         let counted = |row: &SqliteRow| {
             Ok::<_, StoreError>(Freed {

@@ -272,34 +272,34 @@ async fn what_is_given_back_is_what_the_rows_counted_and_is_so_once() {
         row: Box::new(row),
         parts: parts.iter().map(|at| Batch([*at; 16])).collect(),
     };
-    for (at, length) in [(1, 10), (2, 20), (3, 40)] {
+    for (at, length) in [(1, 1000), (2, 2000), (3, 4)] {
         store.write(begin_resumable(resumable(at, length, Some("partial")), &[])).await.unwrap();
     }
-    store.write(begin_resumable(resumable(4, 30, Some("final;/tus/1 /tus/2")), &[1, 2])).await.unwrap();
-    let taken = store.write(begin_resumable(resumable(5, 60, Some("final;/tus/2 /tus/3")), &[3, 2])).await;
+    store.write(begin_resumable(resumable(4, 3000, Some("final;/tus/1 /tus/2")), &[1, 2])).await.unwrap();
+    let taken = store.write(begin_resumable(resumable(5, 6000, Some("final;/tus/2 /tus/3")), &[3, 2])).await;
     assert!(matches!(taken, Err(StoreError::Taken { batch: Batch([2, ..]) })), "{taken:?}");
     assert_eq!(store.resumable(Batch([5; 16])).await.unwrap(), None);
     assert_eq!(store.resumable(Batch([3; 16])).await.unwrap().unwrap().final_of, None, "nothing of it was done");
-    assert_eq!(store.used(one.id).await.unwrap(), 70);
+    assert_eq!(store.used(one.id).await.unwrap(), 3512, "a short one has a least");
     let freed = |stored, spooled| Freed { token: one.id, stored, spooled };
-    assert_eq!(store.counted().await.unwrap(), [freed(70, 70)]);
+    assert_eq!(store.counted().await.unwrap(), [freed(3512, 3512)]);
     store.write(begin(Batch([9; 16]), one.id, 9)).await.unwrap();
     let keep = || Write::Keep {
         batch: Batch([9; 16]),
         locator: Locator([9; 32]),
-        bytes: 30,
+        bytes: 3000,
         dag: None,
         made_of: MadeOf::Resumable(Batch([4; 16])),
     };
     let mut given_back = store.write(keep()).await.unwrap();
     given_back.sort_by_key(|it| it.stored);
-    assert_eq!(given_back, [freed(0, 0), freed(10, 10), freed(20, 20)]);
+    assert_eq!(given_back, [freed(0, 0), freed(1000, 1000), freed(2000, 2000)]);
     assert!(matches!(store.write(keep()).await, Err(StoreError::Gone)));
-    assert_eq!(store.counted().await.unwrap(), [freed(70, 40)]);
+    assert_eq!(store.counted().await.unwrap(), [freed(3512, 512)]);
     assert_eq!(store.write(Write::DropResumable(Batch([4; 16]))).await.unwrap(), [freed(0, 0)]);
-    assert_eq!(store.write(Write::DropResumable(Batch([3; 16]))).await.unwrap(), [freed(40, 40)]);
+    assert_eq!(store.write(Write::DropResumable(Batch([3; 16]))).await.unwrap(), [freed(512, 512)]);
     assert_eq!(store.write(Write::DropResumable(Batch([3; 16]))).await.unwrap(), []);
-    assert_eq!(store.write(Write::Drop(Batch([9; 16]))).await.unwrap(), [freed(30, 0)]);
+    assert_eq!(store.write(Write::Drop(Batch([9; 16]))).await.unwrap(), [freed(3000, 0)]);
     assert_eq!(store.write(Write::Drop(Batch([9; 16]))).await.unwrap(), []);
     assert!(store.counted().await.unwrap().is_empty());
     store.close().await;
@@ -389,4 +389,9 @@ async fn nobody_else_reads_the_file_and_no_secret_is_in_it() {
         let bytes = std::fs::read(file.path()).unwrap();
         assert!(!bytes.windows(32).any(|window| window == [0x5a; 32]));
     }
+}
+
+#[test]
+fn the_least_of_an_object_is_one_number_in_code_and_in_sql() {
+    assert_eq!(length_counted!(), format!("max(length, {})", crate::quota::OBJECT_BYTES_MIN));
 }

@@ -20,8 +20,11 @@ const TRIM_EVERY: i64 = 10_000;
 /// What the end of a statement on `resumables` returns: whose it was, and its bytes where they counted.
 macro_rules! counted {
     () => {
-        " RETURNING token,
-            CASE WHEN locator IS NULL AND (concat IS NULL OR concat = 'partial') THEN length ELSE 0 END AS counted"
+        concat!(
+            " RETURNING token, CASE WHEN locator IS NULL AND (concat IS NULL OR concat = 'partial') THEN ",
+            length_counted!(),
+            " ELSE 0 END AS counted"
+        )
     };
 }
 
@@ -223,8 +226,8 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write, freed: &mut Vec<
                 query("DELETE FROM pins WHERE id = $1").bind(&instead.0[..]).execute(&mut **to).await?;
             }
             let all: i64 = query_scalar("SELECT count(*) FROM pins").fetch_one(&mut **to).await?;
-            let own = query_scalar("SELECT count(*) FROM pins WHERE token = $1").bind(&token.0[..]);
-            let own: i64 = own.fetch_one(&mut **to).await?;
+            const OWN: &str = concat!(family!(), "SELECT count(*) FROM pins WHERE token IN (SELECT id FROM family)");
+            let own: i64 = query_scalar(OWN).bind(&token.0[..]).fetch_one(&mut **to).await?;
             if all >= number(PINS_MAX) || own >= number(share(PINS_MAX)) {
                 return Err(StoreError::Share { max: share(PINS_MAX), what: "pins" });
             }
@@ -281,8 +284,11 @@ async fn drop_upload(to: &mut Transaction<'_, Sqlite>, batch: Batch, freed: &mut
 /// Adds an upload in several requests, within its token's share. Stored ones, which only tell where their file is,
 /// give way.
 async fn begin_resumable(to: &mut Transaction<'_, Sqlite>, it: &Resumable, parts: &[Batch]) -> Result<(), StoreError> {
-    let open = query_scalar("SELECT count(*) FROM resumables WHERE token = $1 AND locator IS NULL");
-    let open: i64 = open.bind(&it.token.0[..]).fetch_one(&mut **to).await?;
+    const OPEN: &str = concat!(
+        family!(),
+        "SELECT count(*) FROM resumables WHERE locator IS NULL AND token IN (SELECT id FROM family)"
+    );
+    let open: i64 = query_scalar(OPEN).bind(&it.token.0[..]).fetch_one(&mut **to).await?;
     if open >= number(RESUMABLES_MAX) {
         return Err(StoreError::Share { max: RESUMABLES_MAX, what: "resumable uploads that are not stored" });
     }
@@ -319,11 +325,12 @@ async fn finish(
     locator: &[u8],
     freed: &mut Vec<Freed>,
 ) -> Result<(), StoreError> {
-    let whole = query(
-        "SELECT token, CASE WHEN concat IS NULL THEN length ELSE 0 END AS counted FROM resumables
-         WHERE batch = $1 AND locator IS NULL",
+    const WHOLE: &str = concat!(
+        "SELECT token, CASE WHEN concat IS NULL THEN ",
+        length_counted!(),
+        " ELSE 0 END AS counted FROM resumables WHERE batch = $1 AND locator IS NULL"
     );
-    let whole = whole.bind(&batch.0[..]).fetch_optional(&mut **to).await?.ok_or(StoreError::Gone)?;
+    let whole = query(WHOLE).bind(&batch.0[..]).fetch_optional(&mut **to).await?.ok_or(StoreError::Gone)?;
     freed.push(spooled(&whole)?);
     let stored = query("UPDATE resumables SET locator = $2, fault = NULL WHERE batch = $1");
     stored.bind(&batch.0[..]).bind(locator).execute(&mut **to).await?;

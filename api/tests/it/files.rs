@@ -206,6 +206,31 @@ async fn a_quota_counts_all_that_a_token_has_and_erasing_gives_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_object_counts_for_a_quota_however_short_it_is() {
+    let service = Service::start().await;
+    let quota = |bytes| move |grant: &mut api::Grant| grant.quota_bytes = Some(bytes);
+    let client = service.client_with(Some(&service.token("rows", Scope::Write, quota(1100)).await));
+    let first = client.put("a", "").await;
+    assert_eq!((first.status, client.put("b", "b").await.status), (201, 201));
+    assert_eq!(client.put("c", "").await.status, 507, "no third");
+    let tokens = service.client().get("/tokens").await;
+    let used = |name: &str| {
+        tokens.body["value"].as_array().unwrap().iter().find(|line| line["name"] == name).unwrap()["used"].clone()
+    };
+    assert_eq!(used("rows"), 1024);
+    assert_eq!(client.delete(&format!("/files/{}", first.text("id"))).await.status, 200);
+    assert_eq!(client.put("c", "").await.status, 201);
+    // Two folders, and three files in them. Until it is stored, the bytes of the form count beside.
+    let files: [(&str, &str, &[u8]); 3] =
+        [("a", "text/plain", b""), ("b", "text/plain", b""), ("d/c", "text/plain", b"")];
+    for (name, bytes, status) in [("less", 2500, 507), ("enough", 3200, 201)] {
+        let client = service.client_with(Some(&service.token(name, Scope::Write, quota(bytes)).await));
+        let folder = send_form(&client, "/files", &[], &files).await;
+        assert_eq!(folder.status, status, "{folder:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_asks_too_often_is_told_when_to_come_again() {
     let service = Service::start().await;
     let token = service.token("slow", Scope::Read, |grant| grant.rate = 1).await;

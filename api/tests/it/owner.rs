@@ -154,6 +154,44 @@ async fn a_token_makes_none_that_outlives_it_or_has_more_and_takes_those_that_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_token_makes_counts_against_its_own_bounds() {
+    let service = Service::start().await;
+    let bounds = |grant: &mut api::Grant| (grant.quota_bytes, grant.rate) = (Some(10_000), 1);
+    let maker = service.client_with(Some(&service.token("maker", Scope::Admin, bounds).await));
+    let made = send(maker.ask("POST", "/tokens").body(r#"{"name":"made","scope":"write"}"#)).await;
+    let made = service.client_with(Some(made.text("token")));
+    assert_eq!(made.put("a", noise(6000)).await.status, 201);
+    let over = maker.put("b", noise(4001)).await;
+    assert!(over.status == 507 && over.message().contains("would have 10001"), "{over:?}");
+    assert_eq!(maker.put("b", noise(3000)).await.status, 201);
+    let over = made.put("c", noise(1001)).await;
+    assert!(over.status == 507 && over.message().contains("the token that made this one"), "{over:?}");
+    let used = service.client().get("/tokens").await;
+    let used: Vec<_> = used.body["value"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| (line["name"].clone(), line["used"].clone()))
+        .collect();
+    assert!(used.contains(&(json!("maker"), json!(9000))) && used.contains(&(json!("made"), json!(6000))), "{used:?}");
+    // Ten requests for a moment, of both together, and then one in a second.
+    while made.get("/files").await.status == 200 {}
+    let statuses = [maker.get("/files").await.status, maker.get("/files").await.status];
+    assert!(statuses.contains(&429), "{statuses:?}");
+    assert_eq!(service.client().get("/files").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_not_called_as_the_id_of_another() {
+    let service = Service::start().await;
+    let client = service.client();
+    let id = client.get("/tokens").await.body["value"][0]["id"].as_str().unwrap().to_owned();
+    let body = json!({ "name": id, "scope": "read" }).to_string();
+    let answer = send(client.ask("POST", "/tokens").body(body)).await;
+    assert!(answer.status == 400 && answer.message().contains("the id of a token"), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_has_the_name_of_the_links_token_and_what_is_made_in_the_console_outlives_its_sessions() {
     let service = Service::start().await;
     let client = service.client();

@@ -163,18 +163,18 @@ async fn concatenate(client: &Client, parts: &[&String]) -> Answer {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_upload_will_have_is_taken_of_the_quota_when_it_is_created() {
     let mut service = Service::start().await;
-    let token = service.token("small", Scope::Write, |grant| grant.quota_bytes = Some(1000)).await;
+    let token = service.token("small", Scope::Write, |grant| grant.quota_bytes = Some(10_000)).await;
     let client = service.client_with(Some(&token));
-    let path = create(&client, 600).await;
-    let second = send(tus(&client, "POST", "/tus").header("upload-length", 401)).await;
-    assert!(second.status == 507 && second.message().contains("would have 1001"), "{second:?}");
-    assert_eq!((client.put("a", noise(401)).await.status, client.put("b", noise(100)).await.status), (507, 201));
+    let path = create(&client, 6000).await;
+    let second = send(tus(&client, "POST", "/tus").header("upload-length", 4001)).await;
+    assert!(second.status == 507 && second.message().contains("would have 10001"), "{second:?}");
+    assert_eq!((client.put("a", noise(4001)).await.status, client.put("b", noise(1000)).await.status), (507, 201));
     service.stop().await;
     service.start_again().await;
     let client = service.client_with(Some(&token));
-    assert_eq!((client.put("a", noise(301)).await.status, client.put("b", noise(100)).await.status), (507, 201));
-    assert_eq!(patch(&client, &path, 0, &noise(600)).await.status, 204);
-    assert_eq!((client.put("a", noise(201)).await.status, client.put("b", noise(200)).await.status), (507, 201));
+    assert_eq!((client.put("a", noise(3001)).await.status, client.put("b", noise(1000)).await.status), (507, 201));
+    assert_eq!(patch(&client, &path, 0, &noise(6000)).await.status, 204);
+    assert_eq!((client.put("a", noise(2001)).await.status, client.put("b", noise(2000)).await.status), (507, 201));
     // To give up what is stored gives nothing back.
     assert_eq!(send(tus(&client, "DELETE", &path)).await.status, 204);
     assert_eq!(client.put("a", "x").await.status, 507);
@@ -183,20 +183,20 @@ async fn what_an_upload_will_have_is_taken_of_the_quota_when_it_is_created() {
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_belong_to_one_upload_and_count_once() {
     let service = Service::start().await;
-    let token = service.token("small", Scope::Write, |grant| grant.quota_bytes = Some(1000)).await;
+    let token = service.token("small", Scope::Write, |grant| grant.quota_bytes = Some(10_000)).await;
     let client = service.client_with(Some(&token));
-    let (one, two) = (partial(&client, &noise(500)).await, partial(&client, &noise(500)).await);
+    let (one, two) = (partial(&client, &noise(5000)).await, partial(&client, &noise(5000)).await);
     let twice = concatenate(&client, &[&one, &one]).await;
     assert_eq!(twice.status, 409, "{twice:?}");
     assert_eq!(fields(&client, &one).await.0, 200, "nothing of it was done");
     let whole = concatenate(&client, &[&one, &two]).await;
     assert_eq!(whole.status, 201, "{whole:?}");
-    assert_eq!(service.read(whole.field("x-evernear-label"), &[]).await.unwrap(), [noise(500), noise(500)].concat());
+    assert_eq!(service.read(whole.field("x-evernear-label"), &[]).await.unwrap(), [noise(5000), noise(5000)].concat());
     assert_eq!((fields(&client, &one).await.0, concatenate(&client, &[&one, &two]).await.status), (404, 404));
     assert_eq!(client.put("a", "x").await.status, 507);
     let erased = client.delete(&format!("/files/{}", whole.field("x-evernear-id"))).await;
     assert_eq!(
-        (erased.status, client.put("a", noise(1000)).await.status, client.put("b", "x").await.status),
+        (erased.status, client.put("a", noise(10_000)).await.status, client.put("b", "x").await.status),
         (200, 201, 507)
     );
     assert!(service.spooled().is_empty());
