@@ -285,7 +285,7 @@ async fn store(
     check_name(name)?;
     // All of it is refused before the first byte of the body is asked for (RFC 9110 section 10.1.1).
     let announced = sent.length();
-    let options = service.placed(options, announced.unwrap_or(0)).await?;
+    let options = service.placed(grant.scope, options, announced.unwrap_or(0)).await?;
     let body = begin_body(service, grant, sent)?;
     let profile = unixfs::Profile::UNIXFS_V1_2025;
     let wanted = Wanted { options, profile, source: Source::Files, title: None, empty: Empty::Allowed };
@@ -438,7 +438,8 @@ pub(crate) async fn patch(
 ) -> Result<Response, Refusal> {
     let locator = id(&text)?;
     let Change { policy, expires, keep_until, profile, sooner } = sent.small(&service).await?;
-    if keep_until.is_some() && grant.scope < Scope::Admin {
+    // Nobody takes a promise back, and a policy says who may read.
+    if (keep_until.is_some() || policy.is_some()) && grant.scope < Scope::Admin {
         return Err(Refusal::scope(Scope::Admin));
     }
     let now = service::now();

@@ -143,7 +143,7 @@ pub(crate) async fn upload(
         None => Source::Blob,
     };
     let announced = sent.length();
-    let wanted = wanted(&service, &sent.headers, (&content_type, announced), source).await?;
+    let wanted = wanted(&service, (&grant, &sent.headers), (&content_type, announced), source).await?;
     let mut body = begin_body(&service, &grant, sent)?;
     if source == Source::Car {
         body.spool(service.spool_account(grant.id))?;
@@ -179,7 +179,7 @@ pub(crate) fn begin_body(service: &Service, grant: &Grant, sent: Sent) -> Result
 /// Reads what is wished for an upload, and refuses what cannot be before the body is asked for.
 async fn wanted(
     service: &Service,
-    headers: &HeaderMap,
+    (grant, headers): (&Grant, &HeaderMap),
     (content_type, announced): (&str, Option<u64>),
     source: Source,
 ) -> Result<Wanted, Refusal> {
@@ -196,7 +196,7 @@ async fn wanted(
     if source == Source::Blob {
         options.mime = media_type(Some(content_type))?;
     }
-    let options = service.placed(options, announced.unwrap_or(0)).await?;
+    let options = service.placed(grant.scope, options, announced.unwrap_or(0)).await?;
     let empty = if source == Source::Blob { Empty::Refused } else { Empty::Allowed };
     Ok(Wanted { options, profile: Profile::NFT_CLASSIC, source, title: Some(title), empty })
 }

@@ -13,6 +13,7 @@ use axum::{
 };
 use client::{ReadError, TransportError, Unwritable, UploadError};
 use edge::PolicyError;
+use format::PolicyName;
 use serde_json::json;
 use twin::{
     EncodingError, GetError, IndexError, LeaseChangeError, NameChangeError, OperatorError, PolicyNameError,
@@ -156,6 +157,14 @@ impl Refusal {
 
     pub(crate) fn scope(needs: Scope) -> Self {
         let message = format!("Account restricted: this needs a token of scope {needs}.");
+        Self::new(StatusCode::FORBIDDEN, "ERROR_ACCOUNT_RESTRICTED", message)
+    }
+
+    pub(crate) fn promise(policy: &PolicyName) -> Self {
+        let message = format!(
+            "Account restricted: the policy {policy} promises that this is kept, which nobody can take back. That needs a token of scope admin, \
+             or the policy as the default of twin.toml."
+        );
         Self::new(StatusCode::FORBIDDEN, "ERROR_ACCOUNT_RESTRICTED", message)
     }
 

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use format::Retention;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use twin::{ApiConfig, Batch, PutOptions, Twin, UrlTemplate};
@@ -145,11 +146,16 @@ impl Service {
         Ok(())
     }
 
-    /// Returns options that keep to the policy that they name, and refuses those that no upload could have.
-    pub(crate) async fn placed(&self, options: PutOptions, bytes: u64) -> Result<PutOptions, Refusal> {
+    /// Returns options that keep to the policy that they name, and refuses those that no upload could have, or not one
+    /// by a token of this scope.
+    pub(crate) async fn placed(&self, scope: Scope, options: PutOptions, bytes: u64) -> Result<PutOptions, Refusal> {
         let placing = self.placer.load(&self.twin, &options.tenure.policy).await?;
         let mime = options.mime.as_ref().map_or("", |mime| mime.as_str()).to_owned();
+        let asked = options.tenure.retention;
         let options = placing.of(options, About { bytes, mime }).await?;
+        if options.tenure.policy != self.defaults().policy && !may_promise(scope, asked, options.tenure.retention) {
+            return Err(Refusal::promise(&options.tenure.policy));
+        }
         self.twin.check_put(&options).await?;
         Ok(options)
     }
@@ -321,6 +327,12 @@ impl Drop for UnderWay {
     }
 }
 
+/// Returns whether a token of this scope may have a file kept as planned: by a policy it is promised for longer than it
+/// was asked, perhaps. Nobody can take that back.
+fn may_promise(scope: Scope, asked: Retention, planned: Retention) -> bool {
+    scope == Scope::Admin || planned.keep_until <= asked.keep_until
+}
+
 /// Returns milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -334,4 +346,19 @@ pub(crate) fn now() -> u64 {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_admin_has_a_policy_promise_more_than_was_asked() {
+        let kept = |keep_until| Retention { keep_until, expires: 0 };
+        for (scope, planned, may) in
+            [(Scope::Write, 0, true), (Scope::Write, 5, true), (Scope::Write, 6, false), (Scope::Admin, 6, true)]
+        {
+            assert_eq!(may_promise(scope, kept(5), kept(planned)), may, "{scope} {planned}");
+        }
+    }
 }

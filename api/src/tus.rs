@@ -50,7 +50,7 @@ use crate::{
     refusal::Refusal,
     service::{self, Service},
     store::{Fault, MadeOf, Resumable, Source, Write},
-    token::Grant,
+    token::{Grant, Scope, TokenFault},
     turns::Turn,
     wishes::{KEEP_UNTIL, is_wish, media_type, wishes},
 };
@@ -115,7 +115,7 @@ pub(crate) async fn create(
     // Names and wishes are refused now, not when all came.
     let kept_wishes = wishes_of(&sent.headers, now)?;
     let options = options(&service, &kept_wishes, &metadata, now)?;
-    service.placed(options, request.length.unwrap_or(0)).await?;
+    service.placed(grant.scope, options, request.length.unwrap_or(0)).await?;
     let (length, parts) = match &concat {
         Concat::Final(parts) => {
             if request.length.is_some() {
@@ -514,7 +514,11 @@ impl Service {
     }
 
     async fn finish_now(self: &Arc<Self>, upload: &Resumable, options: twin::PutOptions) -> Result<Subject, Refusal> {
-        let options = self.placed(options, upload.length).await?;
+        let (grant, _) = self.store.token(upload.token).await?.ok_or(TokenFault::Unknown)?;
+        if let Some(ended) = grant.ended(service::now()) {
+            return Err(ended.into());
+        }
+        let options = self.placed(grant.scope, options, upload.length).await?;
         let parts: Vec<Batch> = match &upload.concat {
             Some(text) => Concat::of(text)?.batches()?,
             None => vec![upload.batch],

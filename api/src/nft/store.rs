@@ -46,7 +46,7 @@ pub(crate) async fn store(
     let content_type = sent.content_type()?.to_owned();
     let no_form = || Refusal::wrong("content-type should be `multipart/form-data`");
     let boundary = boundary(&content_type).ok_or_else(no_form)??;
-    let wanted = wanted(&service, &sent.headers, (&content_type, sent.length()), Source::Metadata).await?;
+    let wanted = wanted(&service, (&grant, &sent.headers), (&content_type, sent.length()), Source::Metadata).await?;
     let body = begin_body(&service, &grant, sent)?;
     let task = {
         let service = service.clone();

@@ -149,6 +149,11 @@ async fn what_nobody_can_take_back_is_promised_by_an_admin_alone() {
         ask.header("x-evernear-expires", "+2d").body("abc")
     };
     assert_eq!((send(change(&writer)).await.status, send(wish(&writer)).await.status), (403, 403));
+    // What a policy lets nobody read, nobody reads.
+    let policy = |client: &crate::client::Client| {
+        client.ask("PATCH", &format!("/files/{id}")).body(r#"{"policy": "nft-immutable"}"#)
+    };
+    assert_eq!((send(policy(&writer)).await.status, send(policy(&service.client())).await.status), (403, 200));
     let owner = service.client();
     let (wished, changed) = (send(wish(&owner)).await, send(change(&owner)).await);
     assert!(wished.status < 300 && changed.status == 200, "{wished:?} {changed:?}");
