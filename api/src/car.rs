@@ -31,7 +31,7 @@ use crate::{
     places::Place,
     quota::{OBJECT_BYTES_MIN, counted},
     refusal::{Refusal, causes},
-    service::{Service, UnderWay, now_ms},
+    service::{Service, UnderWay, now, now_ms},
     spool::NoRoom,
     store::{MadeOf, Write},
     token::{Grant, TokenId},
@@ -41,6 +41,8 @@ use crate::{
 
 /// Files of a DAG that are stored at once.
 const FILES_AT_ONCE: usize = 16;
+/// How long a part that is given up waits for whoever puts its DAG together.
+const TURN_WAIT: Duration = Duration::from_secs(5);
 /// How long parts of a DAG are kept after the newest of them came.
 const PARTS_KEPT: Duration = Duration::from_secs(7 * 86_400);
 /// The file of a part, and which blocks it has.
@@ -145,20 +147,30 @@ impl Service {
         Ok((root, Came::Whole(Box::new((stored, dag)), before.into_iter().map(|it| it.batch).collect()), turn))
     }
 
-    /// Forgets a part of a DAG that is not whole.
-    pub(crate) async fn drop_part(&self, batch: Batch) -> Result<(), Refusal> {
+    /// Forgets a part of a DAG that is not whole. Returns whether it did: not while somebody puts the DAG together.
+    pub(crate) async fn drop_part(&self, batch: Batch, cid: &str) -> Result<bool, Refusal> {
+        let Some(_turn) = self.parts.wait(&cid.to_owned(), TURN_WAIT).await else { return Ok(false) };
         self.write(Write::Drop(batch)).await?;
         self.unspool(batch).await;
-        Ok(())
+        Ok(true)
     }
 
     /// Forgets the parts of DAGs that nobody completed.
     pub(crate) async fn sweep_parts(&self) -> Result<(), Refusal> {
         let kept = u64::try_from(PARTS_KEPT.as_millis()).unwrap_or(u64::MAX);
-        for batch in self.store.parts_before(now_ms().saturating_sub(kept)).await? {
-            self.drop_part(batch).await?;
+        for (batch, cid) in self.store.parts_before(now_ms().saturating_sub(kept)).await? {
+            self.drop_part(batch, &cid).await?;
         }
         Ok(())
+    }
+
+    /// Forgets some of the parts of tokens that were ended. Returns how many.
+    pub(crate) async fn drop_ended_parts(&self) -> Result<usize, Refusal> {
+        let mut dropped = 0;
+        for (batch, cid) in self.store.parts_of_ended(now()).await? {
+            dropped += usize::from(self.drop_part(batch, &cid).await?);
+        }
+        Ok(dropped)
     }
 
     /// Removes what an upload has in the spool. What stays is removed at the next start.

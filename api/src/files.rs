@@ -391,8 +391,7 @@ pub(crate) async fn erase(service: &Arc<Service>, locator: Locator) -> Result<us
     let erasing = async move {
         // What is stored and not written down yet would be written down when it is gone.
         if work.twin.upload(locator).await?.is_some_and(|listed| work.is_under_way(listed.entry.batch)) {
-            let message = "it is being stored; try again";
-            return Err(Refusal::new(StatusCode::CONFLICT, "HTTP_ERROR", message).after(1));
+            return Err(Refusal::being_stored());
         }
         let removed = match work.twin.remove(&locator).await {
             // Another program was first, or its time was over: the row is all that is left.

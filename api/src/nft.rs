@@ -261,28 +261,39 @@ pub(crate) async fn delete(
     InPath(text): InPath<String>,
 ) -> Result<Response, Refusal> {
     let cid = cid(&text)?.to_string();
-    let (mut subject, mut before, mut count) = (None, u64::MAX, 0);
+    let mut subject = None;
+    let mut answer = match erase_all(&service, &cid, &mut subject).await {
+        Ok(0) => return Err(Refusal::not_found("NFT not found")),
+        Ok(_) => (StatusCode::ACCEPTED, Json(json!({ "ok": true }))).into_response(),
+        // What was erased before that stays erased, and stands in the log.
+        Err(refusal) => refusal.into_response(),
+    };
+    if let Some(subject) = subject {
+        answer.extensions_mut().insert(subject);
+    }
+    Ok(answer)
+}
+
+/// Erases every upload of a DAG. Returns how many there were; `subject` is what was erased last.
+async fn erase_all(service: &Arc<Service>, cid: &str, subject: &mut Option<Subject>) -> Result<usize, Refusal> {
+    let (mut before, mut count) = (u64::MAX, 0);
     loop {
-        let uploads = service.store.by_cid(&cid, before, ERASED_AT_A_TIME).await?;
-        let Some(last) = uploads.last() else { break };
+        let uploads = service.store.by_cid(cid, before, ERASED_AT_A_TIME).await?;
+        let Some(last) = uploads.last() else { return Ok(count) };
         before = last.created_ms;
         for upload in uploads {
-            count += 1;
             match upload.locator {
                 Some(locator) => {
-                    erase(&service, locator).await?;
-                    subject = Some(locator);
+                    erase(service, locator).await?;
                 }
-                None => service.drop_part(upload.batch).await?,
+                None if service.drop_part(upload.batch, cid).await? => {}
+                None => return Err(Refusal::being_stored()),
             }
+            let locator = upload.locator.or_else(|| subject.and_then(|before| before.locator));
+            *subject = Some(Subject { locator, bytes: 0 });
+            count += 1;
         }
     }
-    if count == 0 {
-        return Err(Refusal::not_found("NFT not found"));
-    }
-    let mut answer = (StatusCode::ACCEPTED, Json(json!({ "ok": true }))).into_response();
-    answer.extensions_mut().insert(Subject { locator: subject, bytes: 0 });
-    Ok(answer)
 }
 
 #[derive(Debug, Deserialize)]

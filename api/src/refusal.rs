@@ -97,6 +97,16 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ERROR_BUSY", message).after(AGAIN_SECONDS)
     }
 
+    pub(crate) fn checking() -> Self {
+        let message = "policies are being checked for others; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ERROR_BUSY", message).after(AGAIN_SECONDS)
+    }
+
+    /// Somebody works on it.
+    pub(crate) fn being_stored() -> Self {
+        Self::new(StatusCode::CONFLICT, "HTTP_ERROR", "it is being stored; try again").after(1)
+    }
+
     pub(crate) fn too_many(max: usize) -> Self {
         let message = format!(
             "{max} requests of this token, its maker and those that they made are under way; try again when some are done"

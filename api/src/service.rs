@@ -160,6 +160,21 @@ impl Service {
         Ok(options)
     }
 
+    /// Does some work for a token, until it is ended or the twin waits no longer. What of it was done is for the caller
+    /// to clear.
+    pub(crate) async fn while_it_counts<T>(
+        &self,
+        token: TokenId,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let ended = self.callers.ended(token);
+        tokio::select! {
+            done = work => done,
+            () = ended.cancelled() => Err(IntakeError::Ended.into()),
+            () = self.cut.cancelled() => Err(IntakeError::Stopping.into()),
+        }
+    }
+
     /// Opens the account of a token for an upload.
     pub(crate) fn account(&self, token: TokenId) -> Reservation {
         let line = self.lineage.line(token).into_iter();
@@ -263,6 +278,9 @@ impl Service {
             if let Err(refusal) = self.sweep_parts().await {
                 tracing::warn!(reason = refusal.message, "old parts of CARs cannot be looked for");
             }
+            if let Err(refusal) = self.sweep_ended().await {
+                tracing::warn!(reason = refusal.message, "what ended tokens did not finish cannot be forgotten");
+            }
             if let Err(refusal) = self.sweep_resumables().await {
                 tracing::warn!(reason = refusal.message, "uploads in several requests cannot be looked at");
             }
@@ -280,6 +298,13 @@ impl Service {
                 return;
             }
         }
+    }
+
+    /// Forgets what tokens that were ended did not finish, so that it takes no room. What is under way by them has a
+    /// moment to end.
+    pub(crate) async fn sweep_ended(&self) -> Result<(), Refusal> {
+        while self.drop_ended_resumables().await? + self.drop_ended_parts().await? > 0 {}
+        Ok(())
     }
 
     /// Ends what is under way by tokens that were ended, until the twin stops.

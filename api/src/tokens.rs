@@ -147,6 +147,7 @@ struct Made<'a> {
 }
 
 /// `DELETE /tokens/{name}`: ends one, by its name or its id, those that it made, and who is signed in by one of them.
+/// What they did not finish is forgotten.
 pub(crate) async fn end(
     State(service): State<Arc<Service>>,
     _: Admin,
@@ -155,6 +156,13 @@ pub(crate) async fn end(
     let unknown = || Refusal::not_found("there is no such token; GET /tokens lists them");
     let grant = service.store.find_token(&text).await?.ok_or_else(unknown)?;
     service.store.revoke(grant.id, service::now()).await?;
+    let work = service.clone();
+    // Nobody waits for the room that it gives back; what this does not reach the next sweep does.
+    service.tasks.spawn(async move {
+        if let Err(refusal) = work.sweep_ended().await {
+            tracing::warn!(reason = refusal.message, "what an ended token did not finish is not forgotten yet");
+        }
+    });
     let body = Json(json!({ "ok": true, "value": { "id": grant.id.to_string(), "name": grant.name } }));
     Ok((Extension(About(grant.name)), body).into_response())
 }

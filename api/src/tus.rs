@@ -279,7 +279,8 @@ pub(crate) async fn patch(
     Ok(answer)
 }
 
-/// `DELETE /tus/{id}`: gives an upload up. What is stored of it is erased by `DELETE /files/{id}`.
+/// `DELETE /tus/{id}`: gives an upload up, an admin that of another token too. What is stored of it is erased by
+/// `DELETE /files/{id}`.
 pub(crate) async fn terminate(
     State(service): State<Arc<Service>>,
     Writer(grant): Writer,
@@ -287,10 +288,10 @@ pub(crate) async fn terminate(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     Request::read(&headers)?;
-    let upload = service.own_upload(&grant, &id).await?;
+    let upload = service.upload_to_end(&grant, &id).await?;
     let _turn = service.turn(upload.batch).await?;
     // Whoever had the turn before may have given it up.
-    let upload = service.own_upload(&grant, &id).await?;
+    let upload = service.upload_to_end(&grant, &id).await?;
     if let Some(final_of) = upload.final_of {
         let message = format!("it is a part of /tus/{final_of} now; give that one up");
         return Err(refused(StatusCode::CONFLICT, &message));
@@ -350,12 +351,22 @@ fn spool_fault(error: io::Error) -> Refusal {
 }
 
 impl Service {
-    /// Returns an upload of this token.
-    async fn own_upload(&self, grant: &Grant, id: &str) -> Result<Resumable, Refusal> {
+    /// Returns an upload of this token, or of any where an admin asks.
+    async fn upload_to_end(&self, grant: &Grant, id: &str) -> Result<Resumable, Refusal> {
         let none = || Refusal::not_found("there is no such upload");
         let bytes = data_encoding::HEXLOWER.decode(id.as_bytes()).map_err(|_| none())?;
         let batch = Batch(bytes.try_into().map_err(|_| none())?);
-        let upload = self.store.resumable(batch).await?.filter(|upload| upload.token == grant.id).ok_or_else(none)?;
+        let is_theirs = |upload: &Resumable| upload.token == grant.id || grant.scope == Scope::Admin;
+        self.store.resumable(batch).await?.filter(is_theirs).ok_or_else(none)
+    }
+
+    /// Returns an upload of this token that goes on.
+    async fn own_upload(&self, grant: &Grant, id: &str) -> Result<Resumable, Refusal> {
+        let none = || Refusal::not_found("there is no such upload");
+        let upload = self.upload_to_end(grant, id).await?;
+        if upload.token != grant.id {
+            return Err(none());
+        }
         if upload.locator.is_none() && upload.has_expired(service::now()) {
             return Err(refused(StatusCode::GONE, "the upload has expired; begin it anew"));
         }
@@ -539,8 +550,10 @@ impl Service {
             let place = if is_small { Ok(None) } else { self.place(upload.token).await.map(Some) };
             match place {
                 Ok(_place) => {
-                    let put = self.twin.put_incoming(under_way.batch, incoming, &options, &quiet).await;
-                    put.map(|stored| (stored, passing.root().into())).map_err(Refusal::from)
+                    let put = self.twin.put_incoming(under_way.batch, incoming, &options, &quiet);
+                    let put = async { Ok::<_, Refusal>(put.await?) };
+                    let stored = self.while_it_counts(upload.token, Box::pin(put)).await;
+                    stored.map(|stored| (stored, passing.root().into()))
                 }
                 Err(refusal) => Err(refusal),
             }
@@ -563,6 +576,22 @@ impl Service {
         Ok(self.write(Write::DropResumable(batch)).await?)
     }
 
+    /// Forgets some of what tokens that were ended did not finish. Returns how many uploads these were.
+    pub(crate) async fn drop_ended_resumables(&self) -> Result<usize, Refusal> {
+        let mut dropped = 0;
+        for batch in self.store.resumables_of_ended(service::now()).await? {
+            let Some(_turn) = self.turns.wait(&batch, TURN_WAIT).await else { continue };
+            match self.give_up(batch).await {
+                Ok(()) => dropped += 1,
+                Err(refusal) => {
+                    let reason = refusal.message;
+                    tracing::warn!(%batch, reason, "an upload of a token that was ended is not forgotten yet");
+                }
+            }
+        }
+        Ok(dropped)
+    }
+
     /// Stores what is whole and was not stored, and forgets what has expired. Whoever works on an upload is let be, and
     /// one that cannot be forgotten keeps no other from it.
     pub(crate) async fn sweep_resumables(self: &Arc<Self>) -> Result<(), Refusal> {
@@ -583,6 +612,8 @@ impl Service {
             let Some(_turn) = self.turns.take(&upload.batch) else { continue };
             let upload = self.store.resumable(upload.batch).await?.filter(|upload| upload.locator.is_none());
             if let Some(upload) = upload {
+                // It ends when its token does, as a request.
+                let _work = self.callers.attend(upload.token);
                 // What keeps it is written down.
                 let _ = self.finish(&upload).await;
             }

@@ -356,6 +356,55 @@ async fn what_is_whole_outlives_its_time_until_it_is_stored_or_refused() {
 }
 
 #[tokio::test]
+async fn what_tokens_that_ended_have_not_finished_is_found_and_none_of_it_is_due() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let tokens = [grant(1, "counts"), grant(2, "revoked"), grant(3, "expired")];
+    for (at, (grant, hash)) in (1..).zip(tokens) {
+        let expires = Some(if at == 3 { 100 } else { 300 });
+        let token = grant.id;
+        store.add(Grant { expires, ..grant }, hash).await.unwrap();
+        let (batch, part) = (Batch([at; 16]), Batch([at + 10; 16]));
+        let row = Resumable {
+            batch,
+            token,
+            created: 1,
+            expires: 1000,
+            length: 10,
+            offset: 10,
+            metadata: None,
+            concat: None,
+            wishes: Vec::new(),
+            locator: None,
+            final_of: None,
+            tries: 0,
+            fault: None,
+        };
+        store.write(Write::Resumable { row: Box::new(row), parts: vec![] }).await.unwrap();
+        store.write(begin(part, token, at.into())).await.unwrap();
+        store.write(Write::Partial { batch: part, token, bytes: 512, cid: at.to_string() }).await.unwrap();
+        if at == 2 {
+            store.revoke(token, 50).await.unwrap();
+        }
+    }
+    let found = async |now| {
+        let mut ended = store.resumables_of_ended(now).await.unwrap();
+        ended.sort_by_key(|batch| batch.0);
+        let mut parts = store.parts_of_ended(now).await.unwrap();
+        parts.sort_by_key(|(batch, _)| batch.0);
+        let due = store.due(now).await.unwrap();
+        (
+            ended.iter().map(|it| it.0[0]).collect::<Vec<_>>(),
+            parts.iter().map(|it| it.0.0[0]).collect::<Vec<_>>(),
+            due.len(),
+        )
+    };
+    assert_eq!(found(99).await, (vec![2], vec![12], 2));
+    assert_eq!(found(100).await, (vec![2, 3], vec![12, 13], 1));
+    store.close().await;
+}
+
+#[tokio::test]
 async fn parts_of_a_dag_are_old_when_the_newest_of_them_is() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).await.unwrap();
@@ -368,8 +417,9 @@ async fn parts_of_a_dag_are_old_when_the_newest_of_them_is() {
             store.write(Write::Partial { batch, bytes: 5, cid: cid.into() }).await.unwrap();
         }
     }
-    assert_eq!(store.parts_before(15).await.unwrap(), [Batch([12; 16])]);
-    assert_eq!(store.parts_before(21).await.unwrap(), [10, 12, 20].map(|at| Batch([at; 16])));
+    let part = |at: u8, cid: &str| (Batch([at; 16]), cid.to_owned());
+    assert_eq!(store.parts_before(15).await.unwrap(), [part(12, "b")]);
+    assert_eq!(store.parts_before(21).await.unwrap(), [part(10, "a"), part(12, "b"), part(20, "a")]);
     assert_eq!(store.parts("a").await.unwrap().len(), 2);
     let (shown, count) = store.uploads(None, 10).await.unwrap();
     assert_eq!((shown.iter().map(|it| it.created_ms).collect::<Vec<_>>(), count), (vec![12, 10], 2));
