@@ -15,7 +15,7 @@ use std::{io::Read, sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
 use futures::{StreamExt, stream};
-use tokio::task::spawn_blocking;
+use tokio::{sync::Mutex, task::spawn_blocking};
 use twin::{Batch, Incoming, Progress, Stored};
 use unixfs::Cid;
 
@@ -112,8 +112,10 @@ impl Service {
         let place = self.cars.take(self.lineage.root(token), self.config.wait()).await;
         body.held.set(Some(place.ok_or_else(|| Refusal::busy().closing())?));
         let (inlet, outlet) = pipe();
-        let receiving =
-            spawn_blocking(move || Part::receive(outlet, spool.create(batch, PART)?, &spool.create(batch, BLOCKS)?));
+        let receiving = spawn_blocking(move || {
+            let into = (&spool.create(batch, PART)?, spool.path(batch, PART));
+            Part::receive(outlet, into, &spool.create(batch, BLOCKS)?)
+        });
         // A body that breaks off is the cause of what the reader says.
         body.pour(inlet).await?;
         let part = receiving.await.map_err(|_| Refusal::stopping())??;
@@ -127,21 +129,23 @@ impl Service {
         let planned = spawn_blocking(move || {
             let mut parts = vec![part];
             for other in others {
-                parts.push(Part::read(spool.file(other, PART)?, spool.file(other, BLOCKS)?)?);
+                parts.push(Part::read(spool.path(other, PART), spool.file(other, BLOCKS)?)?);
             }
             let blocks = Blocks::of(parts, &root)?;
             let plan = if blocks.is_complete() { Some(Plan::of(&root, &blocks, max)?) } else { None };
             Ok::<_, CarFault>(plan.map(|plan| (plan, blocks)))
         });
         let Some((plan, blocks)) = planned.await.map_err(|_| Refusal::stopping())?? else {
-            self.write(Write::Partial { batch, bytes: body.taken(), cid }).await?;
+            self.write(Write::Partial { batch, token, bytes: counted(body.taken(), 1), cid }).await?;
             return Ok((root, Came::Part, turn));
         };
         // What this token's parts take of its quota is given back when the files take theirs. A leaf that stands many
         // times in a DAG comes once, and is stored each time.
         let own: u64 = before.iter().filter(|it| it.token == token).map(|it| it.bytes).sum();
-        body.reservation.reach(plan.bytes.saturating_sub(own)).map_err(IntakeError::from)?;
-        let stored = self.store_plan(under_way, plan, Arc::new(blocks), wanted).await?;
+        let counts = counted(plan.bytes, plan.objects());
+        body.reservation.reach(counts.saturating_sub(own).max(OBJECT_BYTES_MIN)).map_err(IntakeError::from)?;
+        let storing = Box::pin(self.store_plan(under_way, plan, Arc::new(blocks), wanted));
+        let stored = self.while_it_counts(token, storing).await?;
         body.held.set(None);
         let dag = Dag { cid: root.to_v1(), bytes: dag_bytes };
         Ok((root, Came::Whole(Box::new((stored, dag)), before.into_iter().map(|it| it.batch).collect()), turn))
@@ -182,7 +186,8 @@ impl Service {
         }
     }
 
-    /// Stores the files of a DAG.
+    /// Stores the files of a DAG: small ones many at once, large ones one after another, each in a place of its own,
+    /// which others may have in between.
     async fn store_plan(
         &self,
         under_way: &UnderWay,
@@ -207,10 +212,13 @@ impl Service {
             folder.take_path(&file.path)?;
         }
         let storer = folder.files();
+        // So that no file waits for a place that others of this DAG have for longer than it may.
+        let large = &Mutex::new(());
         let store = |file: plan::File| {
             let (storer, blocks, quiet) = (storer.clone(), blocks.clone(), &quiet);
             async move {
                 let incoming = incoming(file.content, blocks);
+                let _turn = if is_small(incoming.length) { None } else { Some(large.lock().await) };
                 let _place = self.place_for(under_way.token, incoming.length).await?;
                 let entry = storer.store(&file.path, None, incoming, quiet).await?;
                 Ok::<_, Refusal>((file.path, entry))
@@ -227,9 +235,12 @@ impl Service {
 
     /// Waits for a place, for what is not small.
     async fn place_for(&self, token: TokenId, length: Option<u64>) -> Result<Option<Place>, Refusal> {
-        let is_small = length.is_some_and(|length| length <= SMALL_BYTES as u64);
-        if is_small { Ok(None) } else { self.place(token).await.map(Some) }
+        if is_small(length) { Ok(None) } else { self.place(token).await.map(Some) }
     }
+}
+
+fn is_small(length: Option<u64>) -> bool {
+    length.is_some_and(|length| length <= SMALL_BYTES as u64)
 }
 
 /// Returns the content of a file as something to read.

@@ -262,7 +262,9 @@ impl From<StoreError> for Refusal {
             StoreError::NameTaken { .. } | StoreError::Gone | StoreError::Taken { .. } => {
                 Self::new(StatusCode::CONFLICT, "HTTP_ERROR", error.to_string())
             }
-            StoreError::Share { .. } => Self::new(StatusCode::CONFLICT, "INSUFFICIENT_FUNDS", error.to_string()),
+            StoreError::Share { .. } | StoreError::Parts { .. } => {
+                Self::new(StatusCode::CONFLICT, "INSUFFICIENT_FUNDS", error.to_string())
+            }
             StoreError::MakerEnded => Self::from(TokenFault::Unknown),
             StoreError::Unwritable { disk } => Self::unwritable(disk, &error),
             error => Self::own(&error),

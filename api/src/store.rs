@@ -144,6 +144,12 @@ pub enum StoreError {
         /// Of what.
         what: &'static str,
     },
+    /// The DAG came in as many parts as it may.
+    #[error("the parts of a DAG that is not whole are {max} at most; delete its CID, and send larger ones")]
+    Parts {
+        /// How many.
+        max: u64,
+    },
     /// The writer ended.
     #[error("the twin is stopping")]
     Closed,
@@ -200,6 +206,7 @@ pub(crate) enum Write {
     /// Parts of it are durable in the spool.
     Partial {
         batch: Batch,
+        token: TokenId,
         bytes: u64,
         cid: String,
     },

@@ -205,7 +205,7 @@ async fn a_list_of_pins_takes_what_is_asked_for_and_a_token_has_its_share_of_the
     }
     let a = Batch([9; 16]);
     store.write(begin(a, one.id, 9)).await.unwrap();
-    store.write(Write::Partial { batch: a, bytes: 1, cid: "c".into() }).await.unwrap();
+    store.write(Write::Partial { batch: a, token: one.id, bytes: 1, cid: "c".into() }).await.unwrap();
     let all = PinAsk { statuses: vec![PinStatus::Failed, PinStatus::Pinning], ..PinAsk::default() };
     for (ask, limit, expected, count) in [
         (all.clone(), 10, vec![4, 3, 2, 1], 4),
@@ -414,7 +414,7 @@ async fn parts_of_a_dag_are_old_when_the_newest_of_them_is() {
         let batch = Batch([at; 16]);
         store.write(begin(batch, one.id, at.into())).await.unwrap();
         if cid != "c" {
-            store.write(Write::Partial { batch, bytes: 5, cid: cid.into() }).await.unwrap();
+            store.write(Write::Partial { batch, token: one.id, bytes: 5, cid: cid.into() }).await.unwrap();
         }
     }
     let part = |at: u8, cid: &str| (Batch([at; 16]), cid.to_owned());
@@ -423,6 +423,45 @@ async fn parts_of_a_dag_are_old_when_the_newest_of_them_is() {
     assert_eq!(store.parts("a").await.unwrap().len(), 2);
     let (shown, count) = store.uploads(None, 10).await.unwrap();
     assert_eq!((shown.iter().map(|it| it.created_ms).collect::<Vec<_>>(), count), (vec![12, 10], 2));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_dag_and_a_token_have_so_many_parts_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let ((one, hash), (other, hash_2)) = (grant(1, "ci"), grant(2, "laptop"));
+    let (made, hash_3) = grant(3, "made");
+    let made = Grant { maker: Maker::Token(one.id), ..made };
+    for (grant, hash) in [(one.clone(), hash), (other.clone(), hash_2), (made.clone(), hash_3)] {
+        store.add(grant, hash).await.unwrap();
+    }
+    let file = format!("sqlite://{}", folder.path().join(STORE_FILE).display());
+    let file = SqlitePool::connect(&file).await.unwrap();
+    let rows = async |first: i64, count: i64, cid: &str| {
+        let many = "WITH RECURSIVE n(at) AS (SELECT $2 UNION ALL SELECT at + 1 FROM n WHERE at + 1 < $2 + $3)
+            INSERT INTO uploads (batch, token, created, state, source, bytes, cid, dag)
+            SELECT randomblob(16), $1, at, 2, 3, 512, coalesce($4, at), 0 FROM n";
+        let cid = Some(cid).filter(|cid| !cid.is_empty());
+        sqlx::query(many).bind(&one.id.0[..]).bind(first).bind(count).bind(cid).execute(&file).await.unwrap();
+    };
+    let part = async |at: u8, token: TokenId, cid: &str| {
+        let batch = Batch([at; 16]);
+        store.write(begin(batch, token, at.into())).await.unwrap();
+        store.write(Write::Partial { batch, token, bytes: 512, cid: cid.into() }).await
+    };
+    rows(1000, 999, "a").await;
+    assert!(part(1, other.id, "a").await.is_ok());
+    let full = part(2, other.id, "a").await;
+    assert!(matches!(full, Err(StoreError::Parts { max: 1000 })), "{full:?}");
+    rows(2000, 9000, "").await;
+    assert!(part(3, one.id, "b").await.is_ok());
+    for (at, token) in [(4, one.id), (5, made.id)] {
+        let full = part(at, token, "b").await;
+        assert!(matches!(full, Err(StoreError::Share { max: 10_000, .. })), "{full:?}");
+    }
+    assert!(part(6, other.id, "b").await.is_ok(), "others have their own");
+    file.close().await;
     store.close().await;
 }
 

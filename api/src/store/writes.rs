@@ -5,7 +5,10 @@ use sqlx::{Connection, Row, Sqlite, SqlitePool, Transaction, query, query_scalar
 use tokio::sync::mpsc;
 use twin::Batch;
 
-use super::{Fault, Freed, Job, MadeOf, PINS_MAX, RESUMABLES_MAX, Resumable, StoreError, Write, share};
+use super::{
+    Fault, Freed, Job, MadeOf, PARTS_MAX, PARTS_OF_DAG_MAX, PINS_MAX, RESUMABLES_MAX, Resumable, StoreError, Write,
+    share,
+};
 use crate::{
     refusal::causes,
     session::{KEYS_MAX, SESSIONS_MAX},
@@ -173,7 +176,18 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write, freed: &mut Vec<
             let begin = begin.bind(&batch.0[..]).bind(&token.0[..]).bind(number(*created_ms));
             Ok(begin.bind(i64::from(source.number())).bind(title).execute(&mut **to).await.map(drop)?)
         }
-        Write::Partial { batch, bytes, cid } => {
+        Write::Partial { batch, token, bytes, cid } => {
+            const OWN: &str =
+                concat!(family!(), "SELECT count(*) FROM uploads WHERE state = 2 AND token IN (SELECT id FROM family)");
+            let of_dag = query_scalar("SELECT count(*) FROM uploads WHERE cid = $1 AND state = 2").bind(cid);
+            let of_dag: i64 = of_dag.fetch_one(&mut **to).await?;
+            if of_dag >= number(PARTS_OF_DAG_MAX) {
+                return Err(StoreError::Parts { max: PARTS_OF_DAG_MAX });
+            }
+            let own: i64 = query_scalar(OWN).bind(&token.0[..]).fetch_one(&mut **to).await?;
+            if own >= number(PARTS_MAX) {
+                return Err(StoreError::Share { max: PARTS_MAX, what: "parts of CARs that are not whole" });
+            }
             let partial = query("UPDATE uploads SET state = 2, bytes = $2, cid = $3 WHERE batch = $1 AND state <> 1");
             Ok(partial.bind(&batch.0[..]).bind(number(*bytes)).bind(cid).execute(&mut **to).await.map(drop)?)
         }
