@@ -8,7 +8,7 @@ pub(crate) mod store;
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{HeaderMap, HeaderName, StatusCode},
     response::{IntoResponse, Response},
@@ -21,7 +21,7 @@ use twin::{Batch, Entry};
 use unixfs::{Cid, Profile};
 
 use crate::{
-    audit::Subject,
+    audit::{Subject, Unchanged},
     caller::{Asker, Reader, Writer},
     files::{InPath, InQuery, Sent, check_name, erase},
     form::{boundary, filing::Texts},
@@ -322,7 +322,7 @@ pub(crate) async fn rename(
     };
     Ok(match renamed.await {
         Ok(value) => Json(json!({ "ok": true, "value": value })).into_response(),
-        Err(refusal) => Json(json!({ "ok": false, "value": refusal.message })).into_response(),
+        Err(refusal) => (Extension(Unchanged), Json(json!({ "ok": false, "value": refusal.message }))).into_response(),
     })
 }
 

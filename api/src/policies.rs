@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -18,6 +18,7 @@ use tokio::task::spawn_blocking;
 use twin::{POLICY_SECONDS, PolicyNameError, PolicySource, PolicySourceError};
 
 use crate::{
+    audit::Unchanged,
     caller::{Admin, Reader, Writer},
     files::{InPath, InQuery, Sent},
     policy_check::{CheckedLink, PolicyCheckError, check_policy},
@@ -116,7 +117,7 @@ pub(crate) async fn check(State(service): State<Arc<Service>>, _: Writer, sent: 
         Err(problem) => (Vec::new(), vec![problem]),
     };
     let value = json!({ "ok": problems.is_empty(), "problems": problems, "links": links });
-    Ok(Json(json!({ "ok": true, "value": value })).into_response())
+    Ok((Extension(Unchanged), Json(json!({ "ok": true, "value": value }))).into_response())
 }
 
 /// `PUT /policies/{name}`: checks the text that is the body and publishes it as the next version. It governs all that
