@@ -63,8 +63,10 @@ pub(crate) struct Service {
     pub(crate) streams: Arc<Places>,
     /// Places for CARs that are received.
     pub(crate) cars: Arc<Places>,
-    /// A place for a policy that is checked: each takes up to 512 MiB of memory.
-    pub(crate) checks: Arc<Semaphore>,
+    /// A place for a policy that is checked, and one for a policy that is published: each takes up to 512 MiB of
+    /// memory, and who checks keeps nobody from publishing.
+    pub(crate) checks: Arc<Places>,
+    pub(crate) publishing: Arc<Semaphore>,
     /// Everything that runs.
     pub(crate) tasks: TaskTracker,
     /// No more requests are taken.
@@ -111,7 +113,8 @@ impl Service {
             spooled: Accounts::spooled(counted.iter().map(|it| (line(it.token), it.spooled))),
             lineage,
             callers: Callers::new(connections),
-            checks: Arc::new(Semaphore::new(1)),
+            checks: Places::new(1),
+            publishing: Arc::new(Semaphore::new(1)),
             twin,
             url,
             defaults,

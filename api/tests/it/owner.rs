@@ -1,5 +1,7 @@
 //! What an owner does beside storing: names, tokens, health, purges, policies, the network.
 
+use std::time::Duration;
+
 use api::Scope;
 use serde_json::{Value, json};
 use testing::noise;
@@ -337,4 +339,28 @@ async fn a_policy_that_edges_would_refuse_is_told_with_its_line_and_not_publishe
     }
     let long = send(client.ask("POST", "/policies/check").body(vec![b'#'; (128 << 10) + 1])).await;
     assert_eq!(long.status, 413, "{long:?}");
+}
+
+/// Takes some seconds: each check waits for a compiler that never ends, until its deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_checks_policies_keeps_nobody_from_publishing_and_others_have_their_turns() {
+    let service = Service::compiled_by("/bin/sleep", "100", Duration::from_secs(1)).await;
+    let [many, other] = ["many", "other"];
+    let many = service.client_with(Some(&service.token(many, Scope::Write, |_| {}).await));
+    let other = service.client_with(Some(&service.token(other, Scope::Write, |_| {}).await));
+    let text = "[[link]]\nuse = \"ttl\"\nttl = 60\n";
+    let check = |client: &Client| {
+        let request = client.ask("POST", "/policies/check").body(text);
+        tokio::spawn(async move { send(request).await })
+    };
+    let waiting: Vec<_> = (0..6).map(|_| check(&many)).collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let second = check(&other);
+    let published = send(service.client().ask("PUT", "/policies/short").body(text)).await;
+    assert!(published.status == 400 && published.message().contains("longer than 1s"), "{published:?}");
+    let done = || waiting.iter().filter(|it| it.is_finished()).count();
+    assert!(done() < 3, "{}", done());
+    let second = second.await.unwrap();
+    assert!(second.status == 200 && done() < 5, "{second:?}, {}", done());
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }
