@@ -139,6 +139,13 @@ impl Refusal {
         Self::new(StatusCode::UNAUTHORIZED, "EXPECTED_BEARER_STRING", message)
     }
 
+    /// Without a token only those are answered whom no page of somebody else can be.
+    pub(crate) fn unknown_host() -> Self {
+        let message = "this needs a token here: without one, ask by an address or localhost, or name the host of this URL in `hosts` \
+                       of [api] of twin.toml";
+        Self::new(StatusCode::UNAUTHORIZED, "EXPECTED_BEARER_STRING", message)
+    }
+
     pub(crate) fn malformed_token() -> Self {
         let message = "API Key is malformed or failed to parse.";
         Self::new(StatusCode::UNAUTHORIZED, "ERROR_MALFORMED_TOKEN", message)

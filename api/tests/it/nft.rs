@@ -101,7 +101,7 @@ async fn what_is_wrong_is_told_in_the_words_of_nft_storage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_page_in_a_browser_finds_out_what_is_stored_here() {
-    let service = Service::start().await;
+    let service = Service::with(|config| config.hosts = vec!["files.example".to_owned()]).await;
     send(service.client().ask("POST", "/upload").body("hello world")).await;
     let path = "/check/bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
     let anybody = service.client_with(None);
@@ -112,6 +112,10 @@ async fn no_page_in_a_browser_finds_out_what_is_stored_here() {
         ("sec-fetch-site", "same-origin", 401),
         ("origin", "https://a.example", 401),
         ("authorization", "Bearer evn_x", 401),
+        // A name that somebody else has lead to this machine, whose page a browser takes for one of ours.
+        ("host", "evil.example:8081", 401),
+        ("host", "files.example", 200),
+        ("host", "localhost:8081", 200),
     ] {
         let answer = send(anybody.ask("GET", path).header(field, value)).await;
         assert_eq!(answer.status, status, "{field}: {answer:?}");
