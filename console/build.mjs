@@ -1,6 +1,6 @@
 // Builds dist/: one script, one style sheet, one icon, each with a hash of its content in its name, and the page that
-// names them. The same sources and the same package-lock.json give the same bytes. `--check` builds elsewhere and
-// compares with what is committed.
+// names them, with hashes that a browser compares. The same sources and the same package-lock.json give the same bytes.
+// `--check` builds elsewhere and compares with what is committed.
 
 import { createHash } from "node:crypto";
 import { mkdtemp, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
@@ -46,8 +46,11 @@ async function bundle() {
   const iconName = `icon-${createHash("sha256").update(icon).digest("hex").slice(0, 8)}.svg`;
   files.set(iconName, icon);
   const named = (ending) => [...files.keys()].find((name) => name.endsWith(ending)) ?? fail(`no ${ending} was made`);
+  const integrity = (name) => `sha384-${createHash("sha384").update(files.get(name)).digest("base64")}`;
   const page = (await readFile(join(HERE, "src/index.html"), "utf8"))
     .replace("ICON", iconName)
+    .replace("STYLE-HASH", integrity(named(".css")))
+    .replace("SCRIPT-HASH", integrity(named(".js")))
     .replace("STYLE", named(".css"))
     .replace("SCRIPT", named(".js"));
   files.set("index.html", Buffer.from(page));

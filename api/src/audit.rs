@@ -1,5 +1,5 @@
-//! The audit log: every request of a known token that could change something, with what came of it, is durable before
-//! its answer leaves.
+//! The audit log: every request of a known token that changed something, or may have, is durable before its answer
+//! leaves. What is refused changed nothing: whoever may do little would else push out what others did.
 
 use std::sync::Arc;
 
@@ -42,12 +42,16 @@ impl Subject {
     }
 }
 
+/// Nothing was changed, though the status does not say so; handlers leave it with their answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unchanged;
+
 /// The name of the token or the policy that a request was about; handlers leave it where the path has another or none.
 /// Names of files and stable names are no part of the log: their ids are.
 #[derive(Debug, Clone)]
 pub(crate) struct About(pub(crate) String);
 
-/// Writes a line for each request that could change something.
+/// Writes a line for each request that changed something.
 pub(crate) async fn note(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
     let known = Known::default();
     request.extensions_mut().insert(known.clone());
@@ -80,6 +84,10 @@ async fn written(
 ) -> Response {
     let Some(token) = known.token() else { return answer };
     let subject = answer.extensions().get::<Subject>().copied();
+    let is_refused = answer.status().is_client_error() && subject.is_none();
+    if is_refused || answer.extensions().get::<Unchanged>().is_some() {
+        return answer;
+    }
     let about = answer.extensions().get::<About>().cloned().or(about);
     let line = Line {
         at_ms: now_ms(),

@@ -1,14 +1,18 @@
 //! Who asks, by the token or the session that came along, and whether they may. Only handlers that name one of these
 //! extractors are reached by nobody else.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use axum::{
     extract::FromRequestParts,
     http::{
         HeaderMap,
-        header::{AUTHORIZATION, ORIGIN},
+        header::{AUTHORIZATION, HOST, ORIGIN},
         request::Parts,
+        uri::Authority,
     },
 };
 
@@ -30,7 +34,9 @@ pub(crate) struct Writer(pub(crate) Grant);
 /// A caller that may see who did what.
 pub(crate) struct Admin(pub(crate) Grant);
 
-/// Whoever may ask about what everybody may know who is no page in a browser; those need a token that may read.
+/// Whoever may ask about what everybody may know who is no page in a browser; those need a token that may read. Who has
+/// a name of theirs lead to this machine has a browser take its own page for one of this host, and then it may say
+/// nothing of pages: so a host counts that is no name, or one that is known.
 pub(crate) struct Asker;
 
 impl FromRequestParts<Arc<Service>> for Asker {
@@ -38,12 +44,26 @@ impl FromRequestParts<Arc<Service>> for Asker {
 
     async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Refusal> {
         // Browsers say by `Sec-Fetch-Site` who asks; `none` is a person who typed the address.
-        let asks_for_page = parts.headers.get("sec-fetch-site").is_some_and(|site| site != "none");
-        if asks_for_page || parts.headers.contains_key(ORIGIN) || parts.headers.contains_key(AUTHORIZATION) {
+        let fields = &parts.headers;
+        let asks_for_page = fields.get("sec-fetch-site").is_some_and(|site| site != "none");
+        if asks_for_page || fields.contains_key(ORIGIN) || fields.contains_key(AUTHORIZATION) {
             Reader::from_request_parts(parts, service).await?;
+        } else if !is_known_host(fields, &service.config.hosts) {
+            return Err(Refusal::unknown_host());
         }
         Ok(Self)
     }
+}
+
+/// Whether a request names this machine by an address, as a browser's own name for it, or by one of `names`. One that
+/// names no host is of no browser.
+fn is_known_host(fields: &HeaderMap, names: &[String]) -> bool {
+    let mut hosts = fields.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return !fields.contains_key(HOST) };
+    let Some(authority) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
+    let host = authority.host();
+    let is_address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+    is_address || session::is_loopback(host) || names.iter().any(|name| name.eq_ignore_ascii_case(host))
 }
 
 /// Who the caller of a request turned out to be, for the audit log; and that the request is under way.
@@ -53,7 +73,8 @@ pub(crate) struct Known(Arc<OnceLock<Answering>>);
 impl Known {
     /// Says who it is, and counts the request for them.
     pub(crate) fn set(&self, service: &Service, token: TokenId) -> Result<(), Refusal> {
-        let answering = service.callers.enter(token).ok_or_else(|| Refusal::too_many(service.callers.max))?;
+        let (callers, root) = (&service.callers, service.lineage.root(token));
+        let answering = callers.enter(token, root).ok_or_else(|| Refusal::too_many(callers.max))?;
         let _ = self.0.set(answering);
         Ok(())
     }
@@ -104,4 +125,47 @@ async fn recognised(service: &Service, headers: &HeaderMap) -> Result<Grant, Ref
     let (grant, kept) = service.store.token(shown.id()).await?.ok_or(TokenFault::Unknown)?;
     grant.check(&kept, &shown, service::now())?;
     Ok(grant)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_leads_here_is_no_host_of_ours_unless_it_is_known() {
+        let names = ["files.example".to_owned()];
+        let is_known = |hosts: &[&'static str]| {
+            let mut fields = HeaderMap::new();
+            for host in hosts {
+                fields.append(HOST, HeaderValue::from_static(host));
+            }
+            is_known_host(&fields, &names)
+        };
+        for hosts in [
+            &["127.0.0.1:8081"][..],
+            &["192.0.2.7"],
+            &["[::1]:8081"],
+            &["localhost"],
+            &["LOCALHOST:1"],
+            &["twin.localhost:8081"],
+            &["Files.Example:443"],
+            &[],
+        ] {
+            assert!(is_known(hosts), "{hosts:?}");
+        }
+        for hosts in [
+            &["evil.example:8081"][..],
+            &["localhost.evil.example"],
+            &["127.0.0.1.evil.example"],
+            &["a.files.example"],
+            &["notlocalhost"],
+            &["a@b c"],
+            &[""],
+            &["127.0.0.1", "127.0.0.1"],
+        ] {
+            assert!(!is_known(hosts), "{hosts:?}");
+        }
+    }
 }

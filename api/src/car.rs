@@ -15,7 +15,7 @@ use std::{io::Read, sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
 use futures::{StreamExt, stream};
-use tokio::task::spawn_blocking;
+use tokio::{sync::Mutex, task::spawn_blocking};
 use twin::{Batch, Incoming, Progress, Stored};
 use unixfs::Cid;
 
@@ -29,8 +29,9 @@ use crate::{
     cids::Dag,
     intake::{Body, IntakeError, pipe},
     places::Place,
+    quota::{OBJECT_BYTES_MIN, counted},
     refusal::{Refusal, causes},
-    service::{Service, UnderWay, now_ms},
+    service::{Service, UnderWay, now, now_ms},
     spool::NoRoom,
     store::{MadeOf, Write},
     token::{Grant, TokenId},
@@ -40,6 +41,8 @@ use crate::{
 
 /// Files of a DAG that are stored at once.
 const FILES_AT_ONCE: usize = 16;
+/// How long a part that is given up waits for whoever puts its DAG together.
+const TURN_WAIT: Duration = Duration::from_secs(5);
 /// How long parts of a DAG are kept after the newest of them came.
 const PARTS_KEPT: Duration = Duration::from_secs(7 * 86_400);
 /// The file of a part, and which blocks it has.
@@ -72,9 +75,9 @@ impl Service {
                 Ok((root, Came::Whole(stored, parts), turn)) => (root, *stored, parts, turn),
                 Ok((root, Came::Part, _)) => {
                     let bytes = body.taken();
-                    body.reservation.keep(bytes);
+                    body.reservation.keep(counted(bytes, 1));
                     if let Some(spooled) = body.spooled {
-                        spooled.keep(bytes);
+                        spooled.keep(counted(bytes, 1));
                     }
                     return Ok((root, Subject { locator: None, bytes }));
                 }
@@ -106,11 +109,13 @@ impl Service {
     ) -> Result<(Cid, Came, Turn<'_, String>), Refusal> {
         let (batch, token, spool) = (under_way.batch, under_way.token, self.spool.clone());
         // Each takes a thread.
-        let place = self.cars.take(token, self.config.wait()).await;
+        let place = self.cars.take(self.lineage.root(token), self.config.wait()).await;
         body.held.set(Some(place.ok_or_else(|| Refusal::busy().closing())?));
         let (inlet, outlet) = pipe();
-        let receiving =
-            spawn_blocking(move || Part::receive(outlet, spool.create(batch, PART)?, &spool.create(batch, BLOCKS)?));
+        let receiving = spawn_blocking(move || {
+            let into = (&spool.create(batch, PART)?, spool.path(batch, PART));
+            Part::receive(outlet, into, &spool.create(batch, BLOCKS)?)
+        });
         // A body that breaks off is the cause of what the reader says.
         body.pour(inlet).await?;
         let part = receiving.await.map_err(|_| Refusal::stopping())??;
@@ -124,40 +129,52 @@ impl Service {
         let planned = spawn_blocking(move || {
             let mut parts = vec![part];
             for other in others {
-                parts.push(Part::read(spool.file(other, PART)?, spool.file(other, BLOCKS)?)?);
+                parts.push(Part::read(spool.path(other, PART), spool.file(other, BLOCKS)?)?);
             }
             let blocks = Blocks::of(parts, &root)?;
             let plan = if blocks.is_complete() { Some(Plan::of(&root, &blocks, max)?) } else { None };
             Ok::<_, CarFault>(plan.map(|plan| (plan, blocks)))
         });
         let Some((plan, blocks)) = planned.await.map_err(|_| Refusal::stopping())?? else {
-            self.write(Write::Partial { batch, bytes: body.taken(), cid }).await?;
+            self.write(Write::Partial { batch, token, bytes: counted(body.taken(), 1), cid }).await?;
             return Ok((root, Came::Part, turn));
         };
         // What this token's parts take of its quota is given back when the files take theirs. A leaf that stands many
         // times in a DAG comes once, and is stored each time.
         let own: u64 = before.iter().filter(|it| it.token == token).map(|it| it.bytes).sum();
-        body.reservation.reach(plan.bytes.saturating_sub(own)).map_err(IntakeError::from)?;
-        let stored = self.store_plan(under_way, plan, Arc::new(blocks), wanted).await?;
+        let counts = counted(plan.bytes, plan.objects());
+        body.reservation.reach(counts.saturating_sub(own).max(OBJECT_BYTES_MIN)).map_err(IntakeError::from)?;
+        let storing = Box::pin(self.store_plan(under_way, plan, Arc::new(blocks), wanted));
+        let stored = self.while_it_counts(token, storing).await?;
         body.held.set(None);
         let dag = Dag { cid: root.to_v1(), bytes: dag_bytes };
         Ok((root, Came::Whole(Box::new((stored, dag)), before.into_iter().map(|it| it.batch).collect()), turn))
     }
 
-    /// Forgets a part of a DAG that is not whole.
-    pub(crate) async fn drop_part(&self, batch: Batch) -> Result<(), Refusal> {
+    /// Forgets a part of a DAG that is not whole. Returns whether it did: not while somebody puts the DAG together.
+    pub(crate) async fn drop_part(&self, batch: Batch, cid: &str) -> Result<bool, Refusal> {
+        let Some(_turn) = self.parts.wait(&cid.to_owned(), TURN_WAIT).await else { return Ok(false) };
         self.write(Write::Drop(batch)).await?;
         self.unspool(batch).await;
-        Ok(())
+        Ok(true)
     }
 
     /// Forgets the parts of DAGs that nobody completed.
     pub(crate) async fn sweep_parts(&self) -> Result<(), Refusal> {
         let kept = u64::try_from(PARTS_KEPT.as_millis()).unwrap_or(u64::MAX);
-        for batch in self.store.parts_before(now_ms().saturating_sub(kept)).await? {
-            self.drop_part(batch).await?;
+        for (batch, cid) in self.store.parts_before(now_ms().saturating_sub(kept)).await? {
+            self.drop_part(batch, &cid).await?;
         }
         Ok(())
+    }
+
+    /// Forgets some of the parts of tokens that were ended. Returns how many.
+    pub(crate) async fn drop_ended_parts(&self) -> Result<usize, Refusal> {
+        let mut dropped = 0;
+        for (batch, cid) in self.store.parts_of_ended(now()).await? {
+            dropped += usize::from(self.drop_part(batch, &cid).await?);
+        }
+        Ok(dropped)
     }
 
     /// Removes what an upload has in the spool. What stays is removed at the next start.
@@ -169,7 +186,8 @@ impl Service {
         }
     }
 
-    /// Stores the files of a DAG.
+    /// Stores the files of a DAG: small ones many at once, large ones one after another, each in a place of its own,
+    /// which others may have in between.
     async fn store_plan(
         &self,
         under_way: &UnderWay,
@@ -194,10 +212,13 @@ impl Service {
             folder.take_path(&file.path)?;
         }
         let storer = folder.files();
+        // So that no file waits for a place that others of this DAG have for longer than it may.
+        let large = &Mutex::new(());
         let store = |file: plan::File| {
             let (storer, blocks, quiet) = (storer.clone(), blocks.clone(), &quiet);
             async move {
                 let incoming = incoming(file.content, blocks);
+                let _turn = if is_small(incoming.length) { None } else { Some(large.lock().await) };
                 let _place = self.place_for(under_way.token, incoming.length).await?;
                 let entry = storer.store(&file.path, None, incoming, quiet).await?;
                 Ok::<_, Refusal>((file.path, entry))
@@ -214,9 +235,12 @@ impl Service {
 
     /// Waits for a place, for what is not small.
     async fn place_for(&self, token: TokenId, length: Option<u64>) -> Result<Option<Place>, Refusal> {
-        let is_small = length.is_some_and(|length| length <= SMALL_BYTES as u64);
-        if is_small { Ok(None) } else { self.place(token).await.map(Some) }
+        if is_small(length) { Ok(None) } else { self.place(token).await.map(Some) }
     }
+}
+
+fn is_small(length: Option<u64>) -> bool {
+    length.is_some_and(|length| length <= SMALL_BYTES as u64)
 }
 
 /// Returns the content of a file as something to read.
@@ -229,12 +253,12 @@ fn incoming(content: Content, blocks: Arc<Blocks>) -> Incoming {
 impl From<CarFault> for Refusal {
     fn from(fault: CarFault) -> Self {
         match fault {
-            CarFault::Spool(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-                let room = error.get_ref().and_then(|error| error.downcast_ref::<NoRoom>());
-                let message = room.map_or_else(|| "the twin's disk is full".to_owned(), NoRoom::to_string);
-                Self::new(StatusCode::INSUFFICIENT_STORAGE, "ERROR_SPOOL_FULL", message).closing()
-            }
-            CarFault::Spool(_) => Self::own(&fault),
+            CarFault::Spool(ref error) => match error.get_ref().and_then(|error| error.downcast_ref::<NoRoom>()) {
+                Some(room) => {
+                    Self::new(StatusCode::INSUFFICIENT_STORAGE, "ERROR_SPOOL_FULL", room.to_string()).closing()
+                }
+                None => Self::own(&fault).closing(),
+            },
             CarFault::Changed(_) => Self::own(&fault),
             CarFault::Broken => IntakeError::Broken.into(),
             fault => {

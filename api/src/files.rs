@@ -24,7 +24,7 @@ use twin::{LeaseChangeError, Listed, PageAsk, Renewal, Sooner, Spot, Stored, Url
 use crate::{
     audit::Subject,
     caller::{Reader, Writer},
-    form::{Texts, boundary},
+    form::{boundary, filing::Texts},
     nft::begin_body,
     refusal::Refusal,
     service::{self, Service},
@@ -285,7 +285,7 @@ async fn store(
     check_name(name)?;
     // All of it is refused before the first byte of the body is asked for (RFC 9110 section 10.1.1).
     let announced = sent.length();
-    let options = service.placed(options, announced.unwrap_or(0)).await?;
+    let options = service.placed(grant.scope, options, announced.unwrap_or(0)).await?;
     let body = begin_body(service, grant, sent)?;
     let profile = unixfs::Profile::UNIXFS_V1_2025;
     let wanted = Wanted { options, profile, source: Source::Files, title: None, empty: Empty::Allowed };
@@ -391,8 +391,7 @@ pub(crate) async fn erase(service: &Arc<Service>, locator: Locator) -> Result<us
     let erasing = async move {
         // What is stored and not written down yet would be written down when it is gone.
         if work.twin.upload(locator).await?.is_some_and(|listed| work.is_under_way(listed.entry.batch)) {
-            let message = "it is being stored; try again";
-            return Err(Refusal::new(StatusCode::CONFLICT, "HTTP_ERROR", message).after(1));
+            return Err(Refusal::being_stored());
         }
         let removed = match work.twin.remove(&locator).await {
             // Another program was first, or its time was over: the row is all that is left.
@@ -438,7 +437,8 @@ pub(crate) async fn patch(
 ) -> Result<Response, Refusal> {
     let locator = id(&text)?;
     let Change { policy, expires, keep_until, profile, sooner } = sent.small(&service).await?;
-    if keep_until.is_some() && grant.scope < Scope::Admin {
+    // Nobody takes a promise back, and a policy says who may read.
+    if (keep_until.is_some() || policy.is_some()) && grant.scope < Scope::Admin {
         return Err(Refusal::scope(Scope::Admin));
     }
     let now = service::now();

@@ -22,7 +22,7 @@ use twin::ApiConfig;
 use crate::{
     pace::Pace,
     places::Held,
-    quota::{NoRoom, Reservation},
+    quota::{NoRoom, OBJECT_BYTES_MIN, Reservation},
 };
 
 /// How often it is looked whether a body that does not come keeps others waiting.
@@ -109,7 +109,7 @@ impl Bounds {
 
 impl Body {
     /// Begins a body. One that says how long it will be takes its bytes now, and is refused before its first byte if
-    /// it may not have them.
+    /// it may not have them. An object's least is taken of each.
     pub(crate) fn begin(
         body: axum::body::Body,
         announced: Option<u64>,
@@ -133,7 +133,7 @@ impl Body {
     }
 
     fn reach(&mut self, bytes: u64) -> Result<(), NoRoom> {
-        self.reservation.reach(bytes)?;
+        self.reservation.reach(bytes.max(OBJECT_BYTES_MIN))?;
         self.spooled.as_mut().map_or(Ok(()), |spooled| spooled.reach(bytes))
     }
 
@@ -247,16 +247,24 @@ mod tests {
     use futures::stream;
 
     use super::*;
-    use crate::{places::Places, quota, quota::Accounts, token::TokenId};
+    use crate::{
+        places::Places,
+        quota::{Accounts, Holder},
+        token::TokenId,
+    };
 
     const ONE: TokenId = TokenId([1; 8]);
+
+    fn bound(max: u64) -> Vec<Holder> {
+        vec![Holder { token: ONE, max: Some(max) }]
+    }
 
     fn body(frames: impl futures::Stream<Item = Result<Bytes, io::Error>> + Send + 'static, quota: u64) -> Body {
         let config = ApiConfig { upload_bytes_max: Some(1 << 20), ..ApiConfig::default() };
         let bounds = Bounds::of(&config, CancellationToken::new(), CancellationToken::new());
         let body = axum::body::Body::from_stream(frames);
         let accounts = Accounts::stored(std::iter::empty());
-        let reservation = accounts.begin(ONE, quota::Bounds { own: Some(quota), all: None });
+        let reservation = accounts.begin(bound(quota), None);
         Body::begin(body, None, bounds, reservation).unwrap()
     }
 
@@ -306,15 +314,21 @@ mod tests {
         let (cut, ended) = (CancellationToken::new(), CancellationToken::new());
         let bounds = Bounds::of(&ApiConfig::default(), cut, ended.clone());
         let begin = |announced| {
-            let reservation = accounts.begin(ONE, quota::Bounds { own: Some(100), all: None });
+            let reservation = accounts.begin(bound(1200), None);
             let body = axum::body::Body::from_stream(stream::pending::<Result<Bytes, io::Error>>());
             Body::begin(body, Some(announced), bounds.clone(), reservation)
         };
-        let first = begin(60).unwrap();
-        assert!(matches!(begin(41), Err(IntakeError::NoRoom(NoRoom::Quota { max: 100, would: 101 }))));
+        let first = begin(600).unwrap();
+        assert!(matches!(begin(601), Err(IntakeError::NoRoom(NoRoom::Quota { max: 1200, would: 1201 }))));
+        let empty = (begin(0).unwrap(), begin(0));
+        assert!(
+            matches!(empty.1, Err(IntakeError::NoRoom(NoRoom::Quota { would: 1624, .. }))),
+            "an object has a least"
+        );
         ended.cancel();
         assert!(matches!(drain(first).await, Err(IntakeError::Ended)));
-        assert!(begin(100).is_ok());
+        drop(empty);
+        assert!(begin(1200).is_ok());
     }
 
     #[tokio::test]

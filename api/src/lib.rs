@@ -24,6 +24,7 @@ mod files;
 mod form;
 mod health;
 mod intake;
+mod lineage;
 mod link;
 mod names;
 mod network;

@@ -2,10 +2,13 @@
 //! (profile `nft-classic`). Better than it was: what is answered is readable at every edge, an erasure erases, errors
 //! are JSON, and there is no bound but the token's quota.
 
+mod metadata;
+pub(crate) mod store;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{HeaderMap, HeaderName, StatusCode},
     response::{IntoResponse, Response},
@@ -18,10 +21,10 @@ use twin::{Batch, Entry};
 use unixfs::{Cid, Profile};
 
 use crate::{
-    audit::Subject,
+    audit::{Subject, Unchanged},
     caller::{Asker, Reader, Writer},
     files::{InPath, InQuery, Sent, check_name, erase},
-    form::{Texts, boundary},
+    form::{boundary, filing::Texts},
     intake::Body,
     refusal::Refusal,
     service::{self, Service, now_ms},
@@ -140,7 +143,7 @@ pub(crate) async fn upload(
         None => Source::Blob,
     };
     let announced = sent.length();
-    let wanted = wanted(&service, &sent.headers, (&content_type, announced), source).await?;
+    let wanted = wanted(&service, (&grant, &sent.headers), (&content_type, announced), source).await?;
     let mut body = begin_body(&service, &grant, sent)?;
     if source == Source::Car {
         body.spool(service.spool_account(grant.id))?;
@@ -170,13 +173,13 @@ fn is_car(content_type: &str) -> bool {
 /// Opens the account of a token and begins to read a body.
 pub(crate) fn begin_body(service: &Service, grant: &Grant, sent: Sent) -> Result<Body, Refusal> {
     let announced = sent.length();
-    Ok(Body::begin(sent.body, announced, service.bounds(grant.id), service.account(grant))?)
+    Ok(Body::begin(sent.body, announced, service.bounds(grant.id), service.account(grant.id))?)
 }
 
 /// Reads what is wished for an upload, and refuses what cannot be before the body is asked for.
 async fn wanted(
     service: &Service,
-    headers: &HeaderMap,
+    (grant, headers): (&Grant, &HeaderMap),
     (content_type, announced): (&str, Option<u64>),
     source: Source,
 ) -> Result<Wanted, Refusal> {
@@ -193,7 +196,7 @@ async fn wanted(
     if source == Source::Blob {
         options.mime = media_type(Some(content_type))?;
     }
-    let options = service.placed(options, announced.unwrap_or(0)).await?;
+    let options = service.placed(grant.scope, options, announced.unwrap_or(0)).await?;
     let empty = if source == Source::Blob { Empty::Refused } else { Empty::Allowed };
     Ok(Wanted { options, profile: Profile::NFT_CLASSIC, source, title: Some(title), empty })
 }
@@ -258,28 +261,39 @@ pub(crate) async fn delete(
     InPath(text): InPath<String>,
 ) -> Result<Response, Refusal> {
     let cid = cid(&text)?.to_string();
-    let (mut subject, mut before, mut count) = (None, u64::MAX, 0);
+    let mut subject = None;
+    let mut answer = match erase_all(&service, &cid, &mut subject).await {
+        Ok(0) => return Err(Refusal::not_found("NFT not found")),
+        Ok(_) => (StatusCode::ACCEPTED, Json(json!({ "ok": true }))).into_response(),
+        // What was erased before that stays erased, and stands in the log.
+        Err(refusal) => refusal.into_response(),
+    };
+    if let Some(subject) = subject {
+        answer.extensions_mut().insert(subject);
+    }
+    Ok(answer)
+}
+
+/// Erases every upload of a DAG. Returns how many there were; `subject` is what was erased last.
+async fn erase_all(service: &Arc<Service>, cid: &str, subject: &mut Option<Subject>) -> Result<usize, Refusal> {
+    let (mut before, mut count) = (u64::MAX, 0);
     loop {
-        let uploads = service.store.by_cid(&cid, before, ERASED_AT_A_TIME).await?;
-        let Some(last) = uploads.last() else { break };
+        let uploads = service.store.by_cid(cid, before, ERASED_AT_A_TIME).await?;
+        let Some(last) = uploads.last() else { return Ok(count) };
         before = last.created_ms;
         for upload in uploads {
-            count += 1;
             match upload.locator {
                 Some(locator) => {
-                    erase(&service, locator).await?;
-                    subject = Some(locator);
+                    erase(service, locator).await?;
                 }
-                None => service.drop_part(upload.batch).await?,
+                None if service.drop_part(upload.batch, cid).await? => {}
+                None => return Err(Refusal::being_stored()),
             }
+            let locator = upload.locator.or_else(|| subject.and_then(|before| before.locator));
+            *subject = Some(Subject { locator, bytes: 0 });
+            count += 1;
         }
     }
-    if count == 0 {
-        return Err(Refusal::not_found("NFT not found"));
-    }
-    let mut answer = (StatusCode::ACCEPTED, Json(json!({ "ok": true }))).into_response();
-    answer.extensions_mut().insert(Subject { locator: subject, bytes: 0 });
-    Ok(answer)
 }
 
 #[derive(Debug, Deserialize)]
@@ -308,7 +322,7 @@ pub(crate) async fn rename(
     };
     Ok(match renamed.await {
         Ok(value) => Json(json!({ "ok": true, "value": value })).into_response(),
-        Err(refusal) => Json(json!({ "ok": false, "value": refusal.message })).into_response(),
+        Err(refusal) => (Extension(Unchanged), Json(json!({ "ok": false, "value": refusal.message }))).into_response(),
     })
 }
 

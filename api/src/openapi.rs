@@ -80,6 +80,7 @@ const ROUTES: &[Route] = &[
     route!(Get "/version", None, [], [], "200", "Tells the version"),
     route!(Get "/openapi.json", None, [], [], "200", "This document"),
     route!(Post "/upload", WRITE, [], [ANY, FORM, CAR], "200", "nft.storage: stores a file, a form or a CAR"),
+    route!(Post "/store", WRITE, [], [FORM], "200", "nft.storage: stores an NFT's metadata with its files"),
     route!(Patch "/upload/{cid}", WRITE, [], [JSON], "200", "nft.storage: renames a record"),
     route!(Get "/", READ, ["before", "limit"], [], "200", "nft.storage: lists records, the newest first"),
     route!(Get "/{cid}", READ, [], [], "200", "nft.storage: shows a record"),

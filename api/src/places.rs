@@ -1,6 +1,7 @@
-//! Places that uploads take turns at: for encoders, and for CARs that are received. A free place goes to the token that
-//! holds the fewest, so whoever sends many uploads waits behind whoever sends one. While somebody waits, the pace that
-//! is asked of those who hold a place grows.
+//! Places that uploads take turns at: for encoders, for CARs that are received, and for policies that are checked. A
+//! free place goes to the token that holds the fewest, of those alike to another than had it. So whoever sends many
+//! uploads waits behind whoever sends one. While somebody waits, the pace that is asked of those who hold a place
+//! grows.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -93,11 +94,12 @@ impl Inner {
         }
     }
 
-    /// Returns whoever is next: of those whose tokens hold the fewest places, the first that came.
-    fn next(&mut self) -> Option<(TokenId, oneshot::Sender<Place>)> {
+    /// Returns whoever is next after a token: of those whose tokens hold the fewest places, the first that came by
+    /// another.
+    fn next(&mut self, after: TokenId) -> Option<(TokenId, oneshot::Sender<Place>)> {
         self.waiting.retain(|(_, tell)| !tell.is_closed());
-        let held = |token: &TokenId| self.held.get(token).copied().unwrap_or(0);
-        let at = (0..self.waiting.len()).min_by_key(|at| held(&self.waiting[*at].0))?;
+        let rank = |token: TokenId| (self.held.get(&token).copied().unwrap_or(0), token == after);
+        let at = (0..self.waiting.len()).min_by_key(|at| rank(self.waiting[*at].0))?;
         let next = self.waiting.remove(at)?;
         self.hold(next.0);
         Some(next)
@@ -125,7 +127,7 @@ impl Drop for Place {
         let next = {
             let mut inner = self.places.inner();
             inner.free(self.token);
-            inner.next()
+            inner.next(self.token)
         };
         if let Some((token, tell)) = next {
             // One that stopped waiting just now gives the place on by dropping it.
@@ -163,6 +165,28 @@ mod tests {
         assert_eq!((second.strain(), other.strain()), (1, 2), "each has its share, and one of the first waits");
         drop((second, other));
         assert_eq!(third.await.unwrap().strain(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_take_turns_at_a_place_of_which_there_is_one() {
+        let places = Places::new(1);
+        let first = places.take(ONE, MINUTE).await.unwrap();
+        let served = Arc::new(Mutex::new(Vec::new()));
+        let waiting: Vec<_> = [ONE, ONE, OTHER, OTHER]
+            .map(|token| {
+                let (places, served) = (places.clone(), served.clone());
+                tokio::spawn(async move {
+                    let _place = places.take(token, MINUTE).await.unwrap();
+                    served.lock().unwrap().push(token);
+                })
+            })
+            .into();
+        tokio::task::yield_now().await;
+        drop(first);
+        for waiting in waiting {
+            waiting.await.unwrap();
+        }
+        assert_eq!(*served.lock().unwrap(), [OTHER, ONE, OTHER, ONE]);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -18,6 +18,7 @@ use tokio::task::spawn_blocking;
 use twin::{POLICY_SECONDS, PolicyNameError, PolicySource, PolicySourceError};
 
 use crate::{
+    audit::Unchanged,
     caller::{Admin, Reader, Writer},
     files::{InPath, InQuery, Sent},
     policy_check::{CheckedLink, PolicyCheckError, check_policy},
@@ -109,14 +110,22 @@ pub(crate) async fn source(
 }
 
 /// `POST /policies/check`: says what edges would refuse of the text that is the body.
-pub(crate) async fn check(State(service): State<Arc<Service>>, _: Writer, sent: Sent) -> Result<Response, Refusal> {
+pub(crate) async fn check(
+    State(service): State<Arc<Service>>,
+    Writer(grant): Writer,
+    sent: Sent,
+) -> Result<Response, Refusal> {
     let text = sent.text(&service, SOURCE_BYTES_MAX).await?;
-    let (links, problems) = match checked(&service, text).await? {
+    let turn = async {
+        let place = service.checks.take(service.lineage.root(grant.id), service.config.wait()).await;
+        place.ok_or_else(Refusal::checking)
+    };
+    let (links, problems) = match checked(&service, text, turn).await? {
         Ok((_, links)) => (links, Vec::new()),
         Err(problem) => (Vec::new(), vec![problem]),
     };
     let value = json!({ "ok": problems.is_empty(), "problems": problems, "links": links });
-    Ok(Json(json!({ "ok": true, "value": value })).into_response())
+    Ok((Extension(Unchanged), Json(json!({ "ok": true, "value": value }))).into_response())
 }
 
 /// `PUT /policies/{name}`: checks the text that is the body and publishes it as the next version. It governs all that
@@ -132,7 +141,8 @@ pub(crate) async fn publish(
     let now = service::now();
     let expires = time("expires", expires.as_deref(), now)?.unwrap_or(now.saturating_add(POLICY_SECONDS));
     let text = sent.text(&service, SOURCE_BYTES_MAX).await?;
-    let (source, links) = match checked(&service, text.clone()).await? {
+    let turn = async { service.publishing.clone().acquire_owned().await.map_err(|_| Refusal::stopping()) };
+    let (source, links) = match checked(&service, text.clone(), turn).await? {
         Ok(checked) => checked,
         Err(problem) => return Err(Refusal::wrong(problem.message)),
     };
@@ -153,16 +163,17 @@ pub(crate) async fn publish(
     Ok((StatusCode::OK, Json(json!({ "ok": true, "value": value }))).into_response())
 }
 
-/// Checks a text. One check at a time: each compiles, with up to 512 MiB of memory.
-async fn checked(
+/// Checks a text, in its turn: each check compiles, with up to 512 MiB of memory.
+async fn checked<T: Send + 'static>(
     service: &Service,
     text: String,
+    turn: impl Future<Output = Result<T, Refusal>>,
 ) -> Result<Result<(PolicySource, Vec<CheckedLink>), Problem>, Refusal> {
     let source = match PolicySource::ready_made(&text) {
         Ok(source) => source,
         Err(error) => return Ok(Err(Problem::of_source(&error, &text))),
     };
-    let turn = service.checks.clone().acquire_owned().await.map_err(|_| Refusal::stopping())?;
+    let turn = turn.await?;
     let compiler = service.placer.compiler().clone();
     let judge = move || {
         let _turn = turn;

@@ -11,8 +11,9 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use client::{ReadError, TransportError, UploadError};
+use client::{ReadError, TransportError, Unwritable, UploadError};
 use edge::PolicyError;
+use format::PolicyName;
 use serde_json::json;
 use twin::{
     EncodingError, GetError, IndexError, LeaseChangeError, NameChangeError, OperatorError, PolicyNameError,
@@ -61,15 +62,22 @@ impl Refusal {
 
     /// The twin's machine failed: the causes are for its operator.
     pub(crate) fn own(error: &(dyn Error + 'static)) -> Self {
+        if let Some(disk) = Unwritable::of(error) {
+            return Self::unwritable(disk, error);
+        }
         tracing::error!(error = causes(error), "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", error.to_string())
     }
 
-    /// The disk of the twin's state folder is full: its operator frees some, and the same request succeeds.
-    pub(crate) fn disk_full(error: &(dyn Error + 'static)) -> Self {
-        tracing::error!(error = causes(error), "the twin's disk is full");
-        let message = "the twin's disk is full; free some space there, and try again";
-        Self::new(StatusCode::INSUFFICIENT_STORAGE, "ERROR_DISK_FULL", message).after(AGAIN_SECONDS)
+    /// The disk of the twin's state folder takes no write: its operator mends that, and the same request succeeds.
+    fn unwritable(disk: Unwritable, error: &(dyn Error + 'static)) -> Self {
+        let code = match disk {
+            Unwritable::Full => "ERROR_DISK_FULL",
+            Unwritable::ReadOnly => "ERROR_DISK_READ_ONLY",
+        };
+        tracing::error!(error = causes(error), "the twin's disk {disk}");
+        let message = format!("the twin's disk {disk}, and try again");
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, code, message).after(AGAIN_SECONDS)
     }
 
     /// Something is away for a while.
@@ -89,8 +97,20 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ERROR_BUSY", message).after(AGAIN_SECONDS)
     }
 
+    pub(crate) fn checking() -> Self {
+        let message = "policies are being checked for others; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ERROR_BUSY", message).after(AGAIN_SECONDS)
+    }
+
+    /// Somebody works on it.
+    pub(crate) fn being_stored() -> Self {
+        Self::new(StatusCode::CONFLICT, "HTTP_ERROR", "it is being stored; try again").after(1)
+    }
+
     pub(crate) fn too_many(max: usize) -> Self {
-        let message = format!("{max} requests of this token are under way; try again when some are done");
+        let message = format!(
+            "{max} requests of this token, its maker and those that they made are under way; try again when some are done"
+        );
         Self::new(StatusCode::TOO_MANY_REQUESTS, "ERROR_RATE_LIMITED", message).after(1).closing()
     }
 
@@ -116,6 +136,13 @@ impl Refusal {
     pub(crate) fn no_token() -> Self {
         let message = "API Key is missing, make sure the `Authorization` header has a value in the following format \
                        `Bearer {api key}`.";
+        Self::new(StatusCode::UNAUTHORIZED, "EXPECTED_BEARER_STRING", message)
+    }
+
+    /// Without a token only those are answered whom no page of somebody else can be.
+    pub(crate) fn unknown_host() -> Self {
+        let message = "this needs a token here: without one, ask by an address or localhost, or name the host of this URL in `hosts` \
+                       of [api] of twin.toml";
         Self::new(StatusCode::UNAUTHORIZED, "EXPECTED_BEARER_STRING", message)
     }
 
@@ -147,6 +174,14 @@ impl Refusal {
 
     pub(crate) fn scope(needs: Scope) -> Self {
         let message = format!("Account restricted: this needs a token of scope {needs}.");
+        Self::new(StatusCode::FORBIDDEN, "ERROR_ACCOUNT_RESTRICTED", message)
+    }
+
+    pub(crate) fn promise(policy: &PolicyName) -> Self {
+        let message = format!(
+            "Account restricted: the policy {policy} promises that this is kept, which nobody can take back. That needs a token of scope admin, \
+             or the policy as the default of twin.toml."
+        );
         Self::new(StatusCode::FORBIDDEN, "ERROR_ACCOUNT_RESTRICTED", message)
     }
 
@@ -219,7 +254,7 @@ impl From<WishError> for Refusal {
 impl From<NoRoom> for Refusal {
     fn from(error: NoRoom) -> Self {
         let code = match error {
-            NoRoom::Quota { .. } => "ERROR_QUOTA_EXCEEDED",
+            NoRoom::Quota { .. } | NoRoom::MakersQuota { .. } => "ERROR_QUOTA_EXCEEDED",
             NoRoom::Share { .. } | NoRoom::Spool { .. } => "ERROR_SPOOL_FULL",
         };
         Self::new(StatusCode::INSUFFICIENT_STORAGE, code, error.to_string()).closing()
@@ -234,9 +269,11 @@ impl From<StoreError> for Refusal {
             StoreError::NameTaken { .. } | StoreError::Gone | StoreError::Taken { .. } => {
                 Self::new(StatusCode::CONFLICT, "HTTP_ERROR", error.to_string())
             }
-            StoreError::Share { .. } => Self::new(StatusCode::CONFLICT, "INSUFFICIENT_FUNDS", error.to_string()),
+            StoreError::Share { .. } | StoreError::Parts { .. } => {
+                Self::new(StatusCode::CONFLICT, "INSUFFICIENT_FUNDS", error.to_string())
+            }
             StoreError::MakerEnded => Self::from(TokenFault::Unknown),
-            StoreError::Full => Self::disk_full(&error),
+            StoreError::Unwritable { disk } => Self::unwritable(disk, &error),
             error => Self::own(&error),
         }
     }
@@ -409,5 +446,37 @@ impl From<LeaseChangeError> for Refusal {
             | LeaseChangeError::MoreParity { .. }
             | LeaseChangeError::Length => Self::caller(&error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use super::*;
+    use crate::car::CarFault;
+
+    #[test]
+    fn a_disk_that_takes_no_write_is_told_the_same_way_wherever_it_is_met() {
+        for (kind, disk, code) in [
+            (ErrorKind::StorageFull, Unwritable::Full, "ERROR_DISK_FULL"),
+            (ErrorKind::QuotaExceeded, Unwritable::Full, "ERROR_DISK_FULL"),
+            (ErrorKind::ReadOnlyFilesystem, Unwritable::ReadOnly, "ERROR_DISK_READ_ONLY"),
+        ] {
+            let index = || IndexError::Io { path: "x".into(), source: kind.into() };
+            let refusals: [Refusal; 5] = [
+                index().into(),
+                PutError::Index(index()).into(),
+                LeaseChangeError::Index(index()).into(),
+                CarFault::Spool(kind.into()).into(),
+                StoreError::Unwritable { disk }.into(),
+            ];
+            for refusal in refusals {
+                let Refusal { status, code: told, retry_after, .. } = refusal;
+                assert_eq!((status, told, retry_after), (StatusCode::INSUFFICIENT_STORAGE, code, Some(AGAIN_SECONDS)));
+            }
+        }
+        let other = Refusal::from(CarFault::Spool(io::Error::from(ErrorKind::PermissionDenied)));
+        assert_eq!((other.status, other.retry_after), (StatusCode::INTERNAL_SERVER_ERROR, None));
     }
 }

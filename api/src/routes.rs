@@ -44,6 +44,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         // Uploads have the deadlines of their bodies.
         .route("/files", get(files::list).post(files::post))
         .route("/upload", post(nft::upload))
+        .route("/store", post(nft::store::store))
         .route("/tus", post(tus::create))
         .merge(Router::new().route("/tus/{id}", patch(tus::patch)))
         .merge(Router::new().route("/files/{id}", put(files::put)))

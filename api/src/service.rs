@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use format::Retention;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use twin::{ApiConfig, Batch, PutOptions, Twin, UrlTemplate};
@@ -16,13 +17,15 @@ use twin::{ApiConfig, Batch, PutOptions, Twin, UrlTemplate};
 use crate::{
     About, Placer,
     callers::Callers,
+    intake::IntakeError,
+    lineage::Lineage,
     places::Places,
-    quota::{self, Accounts, Reservation},
+    quota::{Accounts, Holder, Reservation},
     rate::Rates,
     refusal::Refusal,
     spool::Spool,
     store::{Freed, Source, Store, StoreError, Write, share},
-    token::{Grant, TokenId},
+    token::{Grant, Scope, TokenId},
     turns::Turns,
     wishes::{Defaults, SharedDefaults},
 };
@@ -42,6 +45,7 @@ pub(crate) struct Service {
     pub(crate) placer: Placer,
     pub(crate) config: ApiConfig,
     pub(crate) store: Store,
+    pub(crate) lineage: Lineage,
     /// Bytes that tokens have stored, and that they have in the spool.
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) spooled: Arc<Accounts>,
@@ -59,8 +63,10 @@ pub(crate) struct Service {
     pub(crate) streams: Arc<Places>,
     /// Places for CARs that are received.
     pub(crate) cars: Arc<Places>,
-    /// A place for a policy that is checked: each takes up to 512 MiB of memory.
-    pub(crate) checks: Arc<Semaphore>,
+    /// A place for a policy that is checked, and one for a policy that is published: each takes up to 512 MiB of
+    /// memory, and who checks keeps nobody from publishing.
+    pub(crate) checks: Arc<Places>,
+    pub(crate) publishing: Arc<Semaphore>,
     /// Everything that runs.
     pub(crate) tasks: TaskTracker,
     /// No more requests are taken.
@@ -97,14 +103,18 @@ impl Service {
         let Parts { twin, url, defaults, placer, config, store, spool, stop } = parts;
         let newest_ms = AtomicU64::new(store.newest_ms().await?);
         let counted = store.counted().await?;
+        let lineage = Lineage::of(&store.tokens().await?);
+        let line = |token| lineage.line(token).iter().map(|kin| kin.token).collect();
         let connections = usize::try_from(share(config.connections_max.into())).unwrap_or(usize::MAX);
         Ok(Arc::new(Self {
             streams: Places::new(config.streams_max.try_into().unwrap_or(1)),
             cars: Places::new(CARS_MAX),
-            accounts: Accounts::stored(counted.iter().map(|it| (it.token, it.stored))),
-            spooled: Accounts::spooled(counted.iter().map(|it| (it.token, it.spooled))),
+            accounts: Accounts::stored(counted.iter().map(|it| (line(it.token), it.stored))),
+            spooled: Accounts::spooled(counted.iter().map(|it| (line(it.token), it.spooled))),
+            lineage,
             callers: Callers::new(connections),
-            checks: Arc::new(Semaphore::new(1)),
+            checks: Places::new(1),
+            publishing: Arc::new(Semaphore::new(1)),
             twin,
             url,
             defaults,
@@ -129,30 +139,68 @@ impl Service {
         self.defaults.now()
     }
 
-    /// Counts a request of a token.
+    /// Counts a request of a token, and of those that it descends from.
     pub(crate) fn count(&self, grant: &Grant) -> Result<(), Refusal> {
-        let taken = lock(&self.rates).take(grant.id, grant.rate, self.started.elapsed());
-        taken.map_err(|wait| Refusal::too_often(wait.as_secs().max(1)))
+        self.lineage.learn(grant);
+        let (mut rates, now) = (lock(&self.rates), self.started.elapsed());
+        for kin in self.lineage.line(grant.id) {
+            rates.take(kin.token, kin.rate, now).map_err(|wait| Refusal::too_often(wait.as_secs().max(1)))?;
+        }
+        Ok(())
     }
 
-    /// Returns options that keep to the policy that they name, and refuses those that no upload could have.
-    pub(crate) async fn placed(&self, options: PutOptions, bytes: u64) -> Result<PutOptions, Refusal> {
+    /// Returns options that keep to the policy that they name, and refuses those that no upload could have, or not one
+    /// by a token of this scope.
+    pub(crate) async fn placed(&self, scope: Scope, options: PutOptions, bytes: u64) -> Result<PutOptions, Refusal> {
         let placing = self.placer.load(&self.twin, &options.tenure.policy).await?;
         let mime = options.mime.as_ref().map_or("", |mime| mime.as_str()).to_owned();
+        let asked = options.tenure.retention;
         let options = placing.of(options, About { bytes, mime }).await?;
+        if options.tenure.policy != self.defaults().policy && !may_promise(scope, asked, options.tenure.retention) {
+            return Err(Refusal::promise(&options.tenure.policy));
+        }
         self.twin.check_put(&options).await?;
         Ok(options)
     }
 
+    /// Does some work for a token, until it is ended or the twin waits no longer. What of it was done is for the caller
+    /// to clear.
+    pub(crate) async fn while_it_counts<T>(
+        &self,
+        token: TokenId,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let ended = self.callers.ended(token);
+        tokio::select! {
+            done = work => done,
+            () = ended.cancelled() => Err(IntakeError::Ended.into()),
+            () = self.cut.cancelled() => Err(IntakeError::Stopping.into()),
+        }
+    }
+
     /// Opens the account of a token for an upload.
-    pub(crate) fn account(&self, grant: &Grant) -> Reservation {
-        self.accounts.begin(grant.id, quota::Bounds { own: grant.quota_bytes, all: None })
+    pub(crate) fn account(&self, token: TokenId) -> Reservation {
+        let line = self.lineage.line(token).into_iter();
+        let holders = line.map(|kin| Holder { token: kin.token, max: kin.quota_bytes }).collect();
+        self.accounts.begin(holders, None)
+    }
+
+    /// Opens it for what is stored whether or not it is within the token's quota.
+    pub(crate) fn unbound_account(&self, token: TokenId) -> Reservation {
+        self.accounts.begin(self.holders(token), None)
     }
 
     /// Opens what a token has in the spool, for an upload.
     pub(crate) fn spool_account(&self, token: TokenId) -> Reservation {
-        let max = self.config.spool_bytes_max;
-        self.spooled.begin(token, quota::Bounds { own: Some(share(max)), all: Some(max) })
+        let (max, mut holders) = (self.config.spool_bytes_max, self.holders(token));
+        if let Some(root) = holders.last_mut() {
+            root.max = Some(share(max));
+        }
+        self.spooled.begin(holders, Some(max))
+    }
+
+    fn holders(&self, token: TokenId) -> Vec<Holder> {
+        self.lineage.line(token).into_iter().map(|kin| Holder { token: kin.token, max: None }).collect()
     }
 
     /// Writes something down, and gives back what counts no more by it.
@@ -163,9 +211,10 @@ impl Service {
 
     /// Gives back what counts no more.
     pub(crate) fn give_back(&self, freed: Vec<Freed>) {
-        for freed in freed {
-            self.accounts.give_back(freed.token, freed.stored);
-            self.spooled.give_back(freed.token, freed.spooled);
+        for Freed { token, stored, spooled } in freed {
+            let line = self.lineage.line(token);
+            self.accounts.give_back(line.iter().map(|kin| kin.token), stored);
+            self.spooled.give_back(line.iter().map(|kin| kin.token), spooled);
         }
     }
 
@@ -232,6 +281,9 @@ impl Service {
             if let Err(refusal) = self.sweep_parts().await {
                 tracing::warn!(reason = refusal.message, "old parts of CARs cannot be looked for");
             }
+            if let Err(refusal) = self.sweep_ended().await {
+                tracing::warn!(reason = refusal.message, "what ended tokens did not finish cannot be forgotten");
+            }
             if let Err(refusal) = self.sweep_resumables().await {
                 tracing::warn!(reason = refusal.message, "uploads in several requests cannot be looked at");
             }
@@ -249,6 +301,13 @@ impl Service {
                 return;
             }
         }
+    }
+
+    /// Forgets what tokens that were ended did not finish, so that it takes no room. What is under way by them has a
+    /// moment to end.
+    pub(crate) async fn sweep_ended(&self) -> Result<(), Refusal> {
+        while self.drop_ended_resumables().await? + self.drop_ended_parts().await? > 0 {}
+        Ok(())
     }
 
     /// Ends what is under way by tokens that were ended, until the twin stops.
@@ -296,6 +355,12 @@ impl Drop for UnderWay {
     }
 }
 
+/// Returns whether a token of this scope may have a file kept as planned: by a policy it is promised for longer than it
+/// was asked, perhaps. Nobody can take that back.
+fn may_promise(scope: Scope, asked: Retention, planned: Retention) -> bool {
+    scope == Scope::Admin || planned.keep_until <= asked.keep_until
+}
+
 /// Returns milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -309,4 +374,19 @@ pub(crate) fn now() -> u64 {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_admin_has_a_policy_promise_more_than_was_asked() {
+        let kept = |keep_until| Retention { keep_until, expires: 0 };
+        for (scope, planned, may) in
+            [(Scope::Write, 0, true), (Scope::Write, 5, true), (Scope::Write, 6, false), (Scope::Admin, 6, true)]
+        {
+            assert_eq!(may_promise(scope, kept(5), kept(planned)), may, "{scope} {planned}");
+        }
+    }
 }

@@ -99,7 +99,7 @@ pub(crate) fn is_private(headers: &HeaderMap) -> bool {
 }
 
 /// Whether browsers ask this machine alone for a host (RFC 6761 section 6.3).
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.ends_with(".localhost") || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())

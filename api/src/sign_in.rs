@@ -13,6 +13,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::{
+    audit::Unchanged,
     caller::{Known, Reader},
     files::Sent,
     policies,
@@ -20,7 +21,7 @@ use crate::{
     service::{self, Service},
     session::{self, SESSION_SECONDS, Secret},
     store::Write,
-    token::{Grant, Token, TokenFault},
+    token::{Grant, Scope, Token, TokenFault},
 };
 
 /// What a browser shows to sign in: one of both.
@@ -64,7 +65,15 @@ pub(crate) async fn begin(
     service.store.write(Write::Session { hash, token: grant.id, created, expires, key }).await?;
     let cookie = session::cookie(&secret.expose(), expires - created, &headers);
     let body = Json(json!({ "ok": true, "value": { "field": *field.expose() } }));
-    Ok(([(SET_COOKIE, cookie)], body).into_response())
+    Ok(noted(&grant, ([(SET_COOKIE, cookie)], body).into_response()))
+}
+
+/// Keeps sessions of who may only read out of the audit log.
+fn noted(grant: &Grant, mut answer: Response) -> Response {
+    if grant.scope == Scope::Read {
+        answer.extensions_mut().insert(Unchanged);
+    }
+    answer
 }
 
 async fn by_token(service: &Service, text: &str) -> Result<Grant, Refusal> {
@@ -95,11 +104,15 @@ pub(crate) async fn show(State(service): State<Arc<Service>>, Reader(grant): Rea
 /// `DELETE /console/session`: signs a browser out.
 pub(crate) async fn end(
     State(service): State<Arc<Service>>,
-    _: Reader,
+    Reader(grant): Reader,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
+    let mut answer = (StatusCode::NO_CONTENT, [(SET_COOKIE, session::cookie("", 0, &headers))]).into_response();
     if let Some(session) = session::shown(&headers) {
         service.store.write(Write::EndSession(session)).await?;
+    } else {
+        // Who came by a token has none.
+        answer.extensions_mut().insert(Unchanged);
     }
-    Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, session::cookie("", 0, &headers))]).into_response())
+    Ok(noted(&grant, answer))
 }

@@ -77,9 +77,14 @@ impl Spool {
         Ok(file)
     }
 
+    /// Returns where a file of an upload is.
+    pub(crate) fn path(&self, batch: Batch, name: &str) -> PathBuf {
+        self.folder(batch).join(name)
+    }
+
     /// Opens a file of an upload. Blocks.
     pub(crate) fn file(&self, batch: Batch, name: &str) -> io::Result<File> {
-        File::options().read(true).write(true).open(self.folder(batch).join(name))
+        File::options().read(true).write(true).open(self.path(batch, name))
     }
 
     /// Removes a file of an upload, if it is there. Blocks.

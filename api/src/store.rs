@@ -4,6 +4,28 @@
 //! WAL and `synchronous=FULL`: what was acknowledged survives a power cut. One task writes; writes that wait share a
 //! transaction (group commit). Commands that make tokens use the file beside a twin that runs.
 
+/// What begins a statement that counts what a token (`$1`) has together with those that it made, and with its maker's:
+/// all that descend from one that the owner made, as `lineage.rs` says it.
+macro_rules! family {
+    () => {
+        "WITH RECURSIVE above (id, maker) AS (
+             SELECT id, maker FROM tokens WHERE id = $1
+             UNION SELECT up.id, up.maker FROM tokens AS up JOIN above ON up.id = above.maker WHERE NOT up.links),
+         family (id, links) AS (
+             SELECT id, links FROM tokens WHERE id IN (SELECT id FROM above
+                 WHERE maker IS NULL OR maker IN (SELECT id FROM tokens WHERE links))
+             UNION SELECT made.id, made.links FROM tokens AS made JOIN family ON made.maker = family.id
+             WHERE NOT family.links) "
+    };
+}
+
+/// What an upload in several requests counts for its token, where it does: `quota::counted` in SQL.
+macro_rules! length_counted {
+    () => {
+        "max(length, 512)"
+    };
+}
+
 mod migrations;
 mod reads;
 mod writes;
@@ -14,6 +36,7 @@ use std::{
     time::Duration,
 };
 
+use client::Unwritable;
 use format::{Locator, PolicyName};
 use sqlx::{
     Connection, SqliteConnection, SqlitePool,
@@ -48,8 +71,14 @@ pub(crate) fn share(max: u64) -> u64 {
     max.div_ceil(2)
 }
 
-/// What SQLite says when no page more can be written (<https://www.sqlite.org/rescode.html#full>).
-const SQLITE_FULL: &str = "13";
+/// Parts of CARs: of one DAG, which is put together of all of them, and for each token.
+pub(crate) const PARTS_OF_DAG_MAX: u64 = 1000;
+pub(crate) const PARTS_MAX: u64 = 10_000;
+
+/// What SQLite says when no page more can be written, and when none can (<https://www.sqlite.org/rescode.html>). The
+/// low byte of a code is what it is about.
+const SQLITE_FULL: u32 = 13;
+const SQLITE_READ_ONLY: u32 = 8;
 
 /// Why the store cannot be read or written; the twin's machine is at fault.
 #[derive(Debug, thiserror::Error)]
@@ -65,10 +94,13 @@ pub enum StoreError {
     /// SQLite says no.
     #[error("the file of tokens and uploads cannot be read or written")]
     Sqlite(#[source] sqlx::Error),
-    /// Its disk is full; the operator's to mend.
-    #[error("the disk of the file of tokens and uploads is full; free some space there")]
-    Full,
-    /// Its disk takes no write.
+    /// Its disk takes no write; the operator's to mend.
+    #[error("the disk of the file of tokens and uploads {disk}")]
+    Unwritable {
+        /// Why.
+        disk: Unwritable,
+    },
+    /// A write failed.
     #[error("the file of tokens and uploads cannot be written: {reason}")]
     Unwritten {
         /// What SQLite says.
@@ -105,12 +137,18 @@ pub enum StoreError {
         batch: Batch,
     },
     /// The token has as many as it may have.
-    #[error("a token may have {max} {what}; remove some")]
+    #[error("a token, with those that it made, may have {max} {what}; remove some")]
     Share {
         /// How many.
         max: u64,
         /// Of what.
         what: &'static str,
+    },
+    /// The DAG came in as many parts as it may.
+    #[error("the parts of a DAG that is not whole are {max} at most; delete its CID, and send larger ones")]
+    Parts {
+        /// How many.
+        max: u64,
     },
     /// The writer ended.
     #[error("the twin is stopping")]
@@ -119,9 +157,11 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Database(said) if said.code().as_deref() == Some(SQLITE_FULL) => Self::Full,
-            error => Self::Sqlite(error),
+        let code = error.as_database_error().and_then(|said| said.code()?.parse::<u32>().ok());
+        match code.map(|code| code & 0xff) {
+            Some(SQLITE_FULL) => Self::Unwritable { disk: Unwritable::Full },
+            Some(SQLITE_READ_ONLY) => Self::Unwritable { disk: Unwritable::ReadOnly },
+            _ => Self::Sqlite(error),
         }
     }
 }
@@ -166,6 +206,7 @@ pub(crate) enum Write {
     /// Parts of it are durable in the spool.
     Partial {
         batch: Batch,
+        token: TokenId,
         bytes: u64,
         cid: String,
     },
@@ -296,7 +337,8 @@ pub struct Upload {
     pub created_ms: u64,
     /// How it came.
     pub source: Source,
-    /// Bytes of its files; of one that is not whole, of what lies in the spool.
+    /// Bytes that it counts for its token: those of its files, and 512 at least for each of its objects; of one that is
+    /// not whole, of what lies in the spool.
     pub bytes: u64,
     /// Its top; none while it is not whole.
     pub locator: Option<Locator>,

@@ -128,6 +128,9 @@ pub enum TokenNameError {
     /// It is empty, long, or has control characters.
     #[error("a token's name has 1 to {TOKEN_NAME_BYTES_MAX} bytes and no control characters")]
     Shape,
+    /// It looks as an id does, by which another token is named.
+    #[error("16 of 0-9 and a-f are the id of a token; choose another name")]
+    Id,
     /// It is that of whoever signs in by a link.
     #[error("{LINKS_NAME:?} is the token of those who sign in by a link; choose another name")]
     Reserved,
@@ -231,7 +234,12 @@ pub fn check_token_name(name: &str) -> Result<(), TokenNameError> {
     if !is_one {
         return Err(TokenNameError::Shape);
     }
-    if name == LINKS_NAME { Err(TokenNameError::Reserved) } else { Ok(()) }
+    let is_id = HEXLOWER.decode(name.as_bytes()).is_ok_and(|bytes| bytes.len() == ID_BYTES);
+    match name {
+        LINKS_NAME => Err(TokenNameError::Reserved),
+        _ if is_id => Err(TokenNameError::Id),
+        _ => Ok(()),
+    }
 }
 
 impl fmt::Display for TokenId {
@@ -359,5 +367,9 @@ mod tests {
             assert_eq!(check_token_name(bad), Err(TokenNameError::Shape));
         }
         assert_eq!(check_token_name(LINKS_NAME), Err(TokenNameError::Reserved));
+        assert_eq!(check_token_name(&token(0xa7).id().to_string()), Err(TokenNameError::Id));
+        for near in ["0123456789abcde", "0123456789abcdef0", "0123456789abcdeg", "0123456789ABCDEF"] {
+            assert_eq!(check_token_name(near), Ok(()), "{near}");
+        }
     }
 }

@@ -36,7 +36,7 @@ struct Line {
     expires: Option<String>,
     /// Bytes that it may have stored at once; none for no bound.
     quota: Option<u64>,
-    /// Bytes that it has stored.
+    /// Bytes that it and those that it made have stored, or are about to.
     used: u64,
     /// Requests a second.
     rate: u32,
@@ -133,6 +133,7 @@ pub(crate) async fn add(
     let (id, maker) = (token.id(), Maker::Token(maker.id));
     let grant = Grant { id, name, scope, created, expires, revoked: None, quota_bytes, rate, maker };
     service.store.add(grant.clone(), token.hash()).await?;
+    service.lineage.learn(&grant);
     let about = About(grant.name.clone());
     let made = Made { line: Line::of(grant, 0), token: &token.expose() };
     Ok((StatusCode::CREATED, Extension(about), Json(json!({ "ok": true, "value": made }))).into_response())
@@ -146,6 +147,7 @@ struct Made<'a> {
 }
 
 /// `DELETE /tokens/{name}`: ends one, by its name or its id, those that it made, and who is signed in by one of them.
+/// What they did not finish is forgotten.
 pub(crate) async fn end(
     State(service): State<Arc<Service>>,
     _: Admin,
@@ -154,6 +156,13 @@ pub(crate) async fn end(
     let unknown = || Refusal::not_found("there is no such token; GET /tokens lists them");
     let grant = service.store.find_token(&text).await?.ok_or_else(unknown)?;
     service.store.revoke(grant.id, service::now()).await?;
+    let work = service.clone();
+    // Nobody waits for the room that it gives back; what this does not reach the next sweep does.
+    service.tasks.spawn(async move {
+        if let Err(refusal) = work.sweep_ended().await {
+            tracing::warn!(reason = refusal.message, "what an ended token did not finish is not forgotten yet");
+        }
+    });
     let body = Json(json!({ "ok": true, "value": { "id": grant.id.to_string(), "name": grant.name } }));
     Ok((Extension(About(grant.name)), body).into_response())
 }

@@ -46,11 +46,11 @@ use crate::{
     cids::Passing,
     files::{InPath, Sent},
     intake::Body,
-    quota::{self, Reservation},
+    quota::{Reservation, counted},
     refusal::Refusal,
     service::{self, Service},
     store::{Fault, MadeOf, Resumable, Source, Write},
-    token::Grant,
+    token::{Grant, Scope, TokenFault},
     turns::Turn,
     wishes::{KEEP_UNTIL, is_wish, media_type, wishes},
 };
@@ -115,7 +115,7 @@ pub(crate) async fn create(
     // Names and wishes are refused now, not when all came.
     let kept_wishes = wishes_of(&sent.headers, now)?;
     let options = options(&service, &kept_wishes, &metadata, now)?;
-    service.placed(options, request.length.unwrap_or(0)).await?;
+    service.placed(grant.scope, options, request.length.unwrap_or(0)).await?;
     let (length, parts) = match &concat {
         Concat::Final(parts) => {
             if request.length.is_some() {
@@ -132,10 +132,11 @@ pub(crate) async fn create(
     if length > service.config.upload_bytes_max.unwrap_or(u64::MAX) {
         return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "an upload may not be so long here"));
     }
-    let (mut account, mut spooled) = (service.account(&grant), service.spool_account(grant.id));
+    let (mut account, mut spooled) = (service.account(grant.id), service.spool_account(grant.id));
+    let counts = counted(length, 1);
     if parts.is_empty() {
-        account.reach(length)?;
-        spooled.reach(length)?;
+        account.reach(counts)?;
+        spooled.reach(counts)?;
     }
     let batch = Batch::draw().map_err(|error| Refusal::own(&error))?;
     let upload = Resumable {
@@ -168,8 +169,8 @@ pub(crate) async fn create(
         return Err(error.into());
     }
     if parts.is_empty() {
-        account.keep(length);
-        spooled.keep(length);
+        account.keep(counts);
+        spooled.keep(counts);
     }
     let mut fields = vec![
         ("location", format!("/tus/{batch}")),
@@ -278,7 +279,8 @@ pub(crate) async fn patch(
     Ok(answer)
 }
 
-/// `DELETE /tus/{id}`: gives an upload up. What is stored of it is erased by `DELETE /files/{id}`.
+/// `DELETE /tus/{id}`: gives an upload up, an admin that of another token too. What is stored of it is erased by
+/// `DELETE /files/{id}`.
 pub(crate) async fn terminate(
     State(service): State<Arc<Service>>,
     Writer(grant): Writer,
@@ -286,10 +288,10 @@ pub(crate) async fn terminate(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     Request::read(&headers)?;
-    let upload = service.own_upload(&grant, &id).await?;
+    let upload = service.upload_to_end(&grant, &id).await?;
     let _turn = service.turn(upload.batch).await?;
     // Whoever had the turn before may have given it up.
-    let upload = service.own_upload(&grant, &id).await?;
+    let upload = service.upload_to_end(&grant, &id).await?;
     if let Some(final_of) = upload.final_of {
         let message = format!("it is a part of /tus/{final_of} now; give that one up");
         return Err(refused(StatusCode::CONFLICT, &message));
@@ -349,12 +351,22 @@ fn spool_fault(error: io::Error) -> Refusal {
 }
 
 impl Service {
-    /// Returns an upload of this token.
-    async fn own_upload(&self, grant: &Grant, id: &str) -> Result<Resumable, Refusal> {
+    /// Returns an upload of this token, or of any where an admin asks.
+    async fn upload_to_end(&self, grant: &Grant, id: &str) -> Result<Resumable, Refusal> {
         let none = || Refusal::not_found("there is no such upload");
         let bytes = data_encoding::HEXLOWER.decode(id.as_bytes()).map_err(|_| none())?;
         let batch = Batch(bytes.try_into().map_err(|_| none())?);
-        let upload = self.store.resumable(batch).await?.filter(|upload| upload.token == grant.id).ok_or_else(none)?;
+        let is_theirs = |upload: &Resumable| upload.token == grant.id || grant.scope == Scope::Admin;
+        self.store.resumable(batch).await?.filter(is_theirs).ok_or_else(none)
+    }
+
+    /// Returns an upload of this token that goes on.
+    async fn own_upload(&self, grant: &Grant, id: &str) -> Result<Resumable, Refusal> {
+        let none = || Refusal::not_found("there is no such upload");
+        let upload = self.upload_to_end(grant, id).await?;
+        if upload.token != grant.id {
+            return Err(none());
+        }
         if upload.locator.is_none() && upload.has_expired(service::now()) {
             return Err(refused(StatusCode::GONE, "the upload has expired; begin it anew"));
         }
@@ -400,7 +412,7 @@ impl Service {
         }
         let bounds = self.bounds(upload.token).at_most(room);
         // Its bytes count since it was created.
-        let body = Body::begin(body, announced, bounds, Reservation::nothing(upload.token))?;
+        let body = Body::begin(body, announced, bounds, Reservation::nothing())?;
         let service = self.clone();
         // A task of its own: whoever hangs up leaves what came, written down.
         let task = async move { service.append_body(upload, body, checksum).await };
@@ -513,7 +525,11 @@ impl Service {
     }
 
     async fn finish_now(self: &Arc<Self>, upload: &Resumable, options: twin::PutOptions) -> Result<Subject, Refusal> {
-        let options = self.placed(options, upload.length).await?;
+        let (grant, _) = self.store.token(upload.token).await?.ok_or(TokenFault::Unknown)?;
+        if let Some(ended) = grant.ended(service::now()) {
+            return Err(ended.into());
+        }
+        let options = self.placed(grant.scope, options, upload.length).await?;
         let parts: Vec<Batch> = match &upload.concat {
             Some(text) => Concat::of(text)?.batches()?,
             None => vec![upload.batch],
@@ -534,14 +550,16 @@ impl Service {
             let place = if is_small { Ok(None) } else { self.place(upload.token).await.map(Some) };
             match place {
                 Ok(_place) => {
-                    let put = self.twin.put_incoming(under_way.batch, incoming, &options, &quiet).await;
-                    put.map(|stored| (stored, passing.root().into())).map_err(Refusal::from)
+                    let put = self.twin.put_incoming(under_way.batch, incoming, &options, &quiet);
+                    let put = async { Ok::<_, Refusal>(put.await?) };
+                    let stored = self.while_it_counts(upload.token, Box::pin(put)).await;
+                    stored.map(|stored| (stored, passing.root().into()))
                 }
                 Err(refusal) => Err(refusal),
             }
         };
         // The bytes count for the token since the upload was created, and are given back as those of its parts.
-        let unbound = self.accounts.begin(upload.token, quota::Bounds::default());
+        let unbound = self.unbound_account(upload.token);
         let kept = self.end(under_way, stored, MadeOf::Resumable(upload.batch), unbound).await?;
         for part in parts.into_iter().chain([upload.batch]) {
             self.unspool(part).await;
@@ -556,6 +574,22 @@ impl Service {
             self.unspool(part).await;
         }
         Ok(self.write(Write::DropResumable(batch)).await?)
+    }
+
+    /// Forgets some of what tokens that were ended did not finish. Returns how many uploads these were.
+    pub(crate) async fn drop_ended_resumables(&self) -> Result<usize, Refusal> {
+        let mut dropped = 0;
+        for batch in self.store.resumables_of_ended(service::now()).await? {
+            let Some(_turn) = self.turns.wait(&batch, TURN_WAIT).await else { continue };
+            match self.give_up(batch).await {
+                Ok(()) => dropped += 1,
+                Err(refusal) => {
+                    let reason = refusal.message;
+                    tracing::warn!(%batch, reason, "an upload of a token that was ended is not forgotten yet");
+                }
+            }
+        }
+        Ok(dropped)
     }
 
     /// Stores what is whole and was not stored, and forgets what has expired. Whoever works on an upload is let be, and
@@ -578,6 +612,8 @@ impl Service {
             let Some(_turn) = self.turns.take(&upload.batch) else { continue };
             let upload = self.store.resumable(upload.batch).await?.filter(|upload| upload.locator.is_none());
             if let Some(upload) = upload {
+                // It ends when its token does, as a request.
+                let _work = self.callers.attend(upload.token);
                 // What keeps it is written down.
                 let _ = self.finish(&upload).await;
             }

@@ -18,7 +18,7 @@ use crate::{
     cids::{Dag, Passing},
     intake::{Body, Bounds, IntakeError, pipe},
     places::Place,
-    quota::Reservation,
+    quota::{Reservation, counted},
     refusal::Refusal,
     service::{Service, UnderWay},
     store::{MadeOf, Source, Write},
@@ -90,7 +90,7 @@ impl Service {
             // A token that was ended meanwhile stores nothing more.
             Ok(_) if self.callers.ended(under_way.token).is_cancelled() => Err(IntakeError::Ended.into()),
             Ok((stored, dag)) => {
-                let (locator, bytes) = (stored.entry.capability.locator(), stored.bytes);
+                let (locator, bytes) = (stored.entry.capability.locator(), counted(stored.bytes, stored.objects));
                 let dag_of = Some((dag.cid.to_string(), dag.bytes));
                 let keep = self.store.write(Write::Keep { batch, locator, bytes, dag: dag_of, made_of }).await;
                 keep.map(|freed| (Kept { stored, dag }, freed)).map_err(Refusal::from)
@@ -99,7 +99,7 @@ impl Service {
         };
         let kept = kept.map(|(kept, freed)| {
             // The file counts before what it was made of does no more.
-            reservation.keep(kept.stored.bytes);
+            reservation.keep(counted(kept.stored.bytes, kept.stored.objects));
             self.give_back(freed);
             kept
         });
@@ -145,7 +145,8 @@ impl Service {
 
     /// Waits for a place among the uploads that are encoded while they come.
     pub(crate) async fn place(&self, token: TokenId) -> Result<Place, Refusal> {
-        self.streams.take(token, self.config.wait()).await.ok_or_else(|| Refusal::busy().closing())
+        let place = self.streams.take(self.lineage.root(token), self.config.wait()).await;
+        place.ok_or_else(|| Refusal::busy().closing())
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Error;
-use client::{IdentityError, PlacementError, ReadError, UploadError};
+use client::{IdentityError, PlacementError, ReadError, Unwritable, UploadError};
 use format::OpenError as ObjectError;
 use origin::catalog::OpenError;
 use sandbox::{AdmitError, guard::GuardError};
@@ -523,11 +523,14 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
         return Some((Class::Failed, Some(advice)));
     }
     // Whatever was written: every chain that ends here names the file.
-    let is_full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    if cause.downcast_ref().is_some_and(is_full) {
-        return Some((Class::Failed, Some("free some room there, then the same command again")));
-    }
-    None
+    let disk = cause.downcast_ref::<io::Error>().and_then(|error| Unwritable::of(error))?;
+    let advice = match disk {
+        Unwritable::Full => "free some room there, then the same command again",
+        Unwritable::ReadOnly => {
+            "mount it so that it can be written (`dmesg` tells whether an error made it read-only), then the same command again"
+        }
+    };
+    Some((Class::Failed, Some(advice)))
 }
 
 #[cfg(test)]
@@ -599,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_with_the_next_step() {
+    fn a_disk_that_takes_no_write_is_told_with_the_next_step() {
         let (full, path) = (|| io::Error::from(io::ErrorKind::StorageFull), || std::path::PathBuf::from("x"));
         let journal = || UnfinishedError::Io { path: path(), source: full() };
         let errors: [Error; 6] = [
@@ -617,8 +620,9 @@ mod tests {
                 "{error:?}"
             );
         }
-        let other = IndexError::Io { path: path(), source: io::ErrorKind::PermissionDenied.into() };
-        assert_eq!(judge(&other.into()), (Class::Failed, None));
+        let io = |kind: io::ErrorKind| judge(&IndexError::Io { path: path(), source: kind.into() }.into());
+        assert!(io(io::ErrorKind::ReadOnlyFilesystem).1.unwrap().starts_with("mount it"));
+        assert_eq!(io(io::ErrorKind::PermissionDenied), (Class::Failed, None));
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod thread_number;
 mod topology;
 mod traces;
 mod transport;
+mod unwritable;
 mod uploader;
 
 pub use again::{AGAIN_FOR, again};
@@ -63,6 +64,7 @@ pub use thread_number::thread_number;
 pub use topology::Topology;
 pub use traces::{SPANS_LOST, SPANS_SENT, Said, Scope, Span, Traces, TracesConfig, TracesError, noun};
 pub use transport::{ShardAsk, Transport, TransportError};
+pub use unwritable::Unwritable;
 pub use uploader::{
     Earlier, INLINE_COPIES, Note, Receipt, Session, Told, UploadError, Uploader, file_record, inline_homes,
     record_holders, record_homes, tell_all,

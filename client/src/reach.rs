@@ -9,6 +9,8 @@ use std::{
 
 use tokio::net::TcpSocket;
 
+use crate::Unwritable;
+
 /// Checks that a folder is writable, or can be made if it does not exist, by creating a file and removing it.
 /// Permissions alone do not show whether a file system is mounted read-only.
 ///
@@ -20,7 +22,7 @@ pub fn is_usable_folder(folder: &Path) -> io::Result<()> {
     let probe = there.join(format!(".evernear-check-{}", std::process::id()));
     match File::create(&probe) {
         Ok(_) => fs::remove_file(&probe),
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+        Err(error) if Unwritable::of(&error) == Some(Unwritable::Full) => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -376,6 +376,13 @@ test("who signs in after somebody else sees nothing of what they had begun", asy
   await page.waitForSelector("a.file");
   await until("it is forgotten", async () => (await begun()).length === 0);
   assert.ok(!(await page.evaluate(() => document.body.innerText)).includes("private.bin"));
+  await open(`#/file/${(await named("clip.mp4")).id}`);
+  await shows("Who may read");
+  assert.equal(
+    await page.$("section[aria-label='Who may read'] select"),
+    null,
+    "an admin says which policy a file has",
+  );
   await open("#/names");
   assert.equal(await page.$$eval("button", (all) => all.filter((it) => it.textContent === "Remove…").length), 0);
   await open("#/policies");

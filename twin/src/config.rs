@@ -90,7 +90,7 @@ pub enum ConfigError {
         /// Which file.
         path: PathBuf,
     },
-    /// A number of `[api]` is out of bounds.
+    /// A value of `[api]` is out of bounds.
     #[error("`{key}` of [api] in {} is out of bounds; twin.sample.toml says which there are", path.display())]
     Api {
         /// Which file.
@@ -235,7 +235,14 @@ mod tests {
         }
         let url = format!("url = \"http://example.org/\"\n{SAMPLE}");
         assert!(matches!(read(&url), Err(ConfigError::Toml { .. })));
-        for wrong in ["streams_max = 0", "streams_max = 4", "wait_seconds = 0", "upload_bytes_max = 0"] {
+        for wrong in [
+            "streams_max = 0",
+            "streams_max = 4",
+            "wait_seconds = 0",
+            "upload_bytes_max = 0",
+            "hosts = [\"a.example:443\"]",
+            "hosts = [\"\"]",
+        ] {
             assert!(matches!(read(&format!("{SAMPLE}\n[api]\n{wrong}")), Err(ConfigError::Api { .. })), "{wrong}");
         }
         assert!(matches!(read(&format!("{SAMPLE}\n[api]\nport = 1")), Err(ConfigError::Toml { .. })));

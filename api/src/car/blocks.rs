@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{self, BufReader, BufWriter, Read, Write},
     os::unix::fs::FileExt,
+    path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
@@ -45,7 +46,10 @@ pub(crate) enum CarFault {
     #[error("a CAR has at most {BLOCKS_MAX} blocks here; send it in parts")]
     TooMany,
     /// Its files are too long.
-    #[error("the files of the DAG have over {max} bytes together, or very many pieces; nothing of it was stored")]
+    #[error(
+        "the files of the DAG have over {max} bytes together, or very many pieces; a DAG may repeat its blocks, but not to \
+         over 1 GiB and 16 times their bytes"
+    )]
     Large {
         /// Bytes allowed.
         max: u64,
@@ -72,7 +76,8 @@ pub(super) struct Part {
     pub(super) root: Cid,
     /// Bytes of all blocks of the DAG, as the root says, or of those that came.
     pub(super) dag_bytes: u64,
-    file: File,
+    /// Where it lies. A DAG may have many parts, so none is kept open.
+    path: PathBuf,
     blocks: Vec<Held>,
 }
 
@@ -92,25 +97,28 @@ pub(super) struct Place {
 
 /// All blocks that there are of a DAG.
 pub(super) struct Blocks {
-    parts: Vec<(File, Vec<Held>)>,
+    parts: Vec<(PathBuf, Vec<Held>)>,
     places: BTreeMap<Vec<u8>, Place>,
+    /// Of each block once.
+    bytes: u64,
     structure: Structure,
 }
 
 impl Part {
-    /// Takes a CAR as it comes, and writes it down durably, with a list of its blocks. Blocks.
-    pub(super) fn receive(from: impl Read, into: File, list: &File) -> Result<Self, CarFault> {
-        let mut written = &into;
+    /// Takes a CAR as it comes, and writes it down durably in the file that lies there, with a list of its blocks.
+    /// Blocks.
+    pub(super) fn receive(from: impl Read, (into, path): (&File, PathBuf), list: &File) -> Result<Self, CarFault> {
+        let mut written = into;
         let (root, dag_bytes, blocks) = read(from, |bytes| written.write_all(bytes))?;
         into.sync_all()?;
-        let it = Self { root, dag_bytes, file: into, blocks };
+        let it = Self { root, dag_bytes, path, blocks };
         it.write_list(list)?;
         list.sync_all()?;
         Ok(it)
     }
 
-    /// Opens one that was taken, by the list of its blocks: the CAR itself is not read. Blocks.
-    pub(super) fn read(file: File, list: File) -> Result<Self, CarFault> {
+    /// Reads the list of the blocks of one that was taken and lies there. Blocks.
+    pub(super) fn read(path: PathBuf, list: File) -> Result<Self, CarFault> {
         let mut list = BufReader::new(list);
         let (root, dag_bytes, count) = (read_cid(&mut list)?, read_number(&mut list)?, read_number(&mut list)?);
         let mut blocks = Vec::new();
@@ -119,7 +127,7 @@ impl Part {
             let bytes = u32::try_from(read_number(&mut list)?).map_err(|_| CarFault::TooMany)?;
             blocks.push(Held { cid, at, bytes });
         }
-        Ok(Self { root, dag_bytes, file, blocks })
+        Ok(Self { root, dag_bytes, path, blocks })
     }
 
     /// Root, bytes of the DAG, number of blocks; of each block its CID, place and length. CIDs are their length in a
@@ -187,8 +195,9 @@ impl Blocks {
     /// Puts the blocks of several CARs of one root together. Blocks.
     pub(super) fn of(parts: Vec<Part>, root: &Cid) -> Result<Self, CarFault> {
         let mut completeness = Completeness::new(root, LINKS_MAX)?;
-        let (mut kept, mut places) = (Vec::new(), BTreeMap::new());
-        for Part { file, blocks, .. } in parts {
+        let (mut kept, mut places, mut bytes) = (Vec::new(), BTreeMap::new(), 0);
+        for Part { path, blocks, .. } in parts {
+            let file = File::open(&path)?;
             let part = u32::try_from(kept.len()).map_err(|_| CarFault::TooMany)?;
             for (block, held) in (0..).zip(&blocks) {
                 let links = match held.cid.codec() {
@@ -197,11 +206,19 @@ impl Blocks {
                 };
                 completeness.insert(&held.cid, &links)?;
                 // The newest part is the first: what came again takes the place of what was damaged.
-                places.entry(key(&held.cid)).or_insert(Place { part, block });
+                places.entry(key(&held.cid)).or_insert_with(|| {
+                    bytes += u64::from(held.bytes);
+                    Place { part, block }
+                });
             }
-            kept.push((file, blocks));
+            kept.push((path, blocks));
         }
-        Ok(Self { parts: kept, places, structure: completeness.structure() })
+        Ok(Self { parts: kept, places, bytes, structure: completeness.structure() })
+    }
+
+    /// Returns the bytes of all blocks, each once.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether no block is missing. Of a codec that nobody reads here, nothing is known to be missing.
@@ -218,16 +235,16 @@ impl Blocks {
 
     /// Reads a block. Blocks.
     pub(super) fn block(&self, place: Place) -> io::Result<Bytes> {
-        let (file, held) = self.held(place).ok_or(io::ErrorKind::NotFound)?;
-        held.read(file).map_err(|fault| match fault {
+        let (path, held) = self.held(place).ok_or(io::ErrorKind::NotFound)?;
+        held.read(&File::open(path)?).map_err(|fault| match fault {
             CarFault::Spool(error) => error,
             fault => io::Error::other(fault),
         })
     }
 
-    fn held(&self, place: Place) -> Option<(&File, &Held)> {
-        let (file, blocks) = self.parts.get(usize::try_from(place.part).ok()?)?;
-        Some((file, blocks.get(usize::try_from(place.block).ok()?)?))
+    fn held(&self, place: Place) -> Option<(&Path, &Held)> {
+        let (path, blocks) = self.parts.get(usize::try_from(place.part).ok()?)?;
+        Some((path, blocks.get(usize::try_from(place.block).ok()?)?))
     }
 }
 
@@ -244,4 +261,40 @@ impl Held {
 /// One block has one key, in whichever version its name is written.
 fn key(cid: &Cid) -> Vec<u8> {
     cid.to_v1().to_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use unixfs::car;
+
+    use super::*;
+
+    /// Returns how many files below a folder this process has open.
+    fn open_below(folder: &Path) -> usize {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap();
+        let open = links.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
+        open.filter(|path| path.starts_with(folder)).count()
+    }
+
+    #[test]
+    fn parts_are_put_together_without_keeping_any_of_them_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let cid = Cid::of(Codec::Raw, b"abc");
+        let car = [car::header(&cid), car::section_head(&cid, 3), b"abc".to_vec()].concat();
+        let file = |name: String| {
+            let path = folder.path().join(name);
+            (File::options().create_new(true).write(true).open(&path).unwrap(), path)
+        };
+        let receive = |at: u8| {
+            let ((part, path), (list, _)) = (file(at.to_string()), file(format!("{at}.list")));
+            Part::receive(&car[..], (&part, path), &list).unwrap()
+        };
+        let blocks = Blocks::of(vec![receive(0), receive(1), receive(2)], &cid).unwrap();
+        assert_eq!((blocks.is_complete(), open_below(folder.path())), (true, 0));
+        let (place, bytes) = blocks.place(&cid).unwrap();
+        assert_eq!((&blocks.block(place).unwrap()[..], bytes, blocks.bytes()), (&b"abc"[..], 3, 3));
+        let list = File::open(folder.path().join("1.list")).unwrap();
+        let again = Part::read(folder.path().join("1"), list).unwrap();
+        assert_eq!((again.root, again.dag_bytes, again.blocks.len()), (cid, 3, 1));
+    }
 }

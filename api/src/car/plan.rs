@@ -22,6 +22,10 @@ const LINKS_MAX: usize = 100_000;
 /// The keys that lead to one of them, and to all together, in bytes: a long key may stand before many links.
 const PATH_BYTES_MAX: usize = 4096;
 const PATHS_BYTES_MAX: usize = 8 << 20;
+/// Bytes that the files of any DAG may have, and how many times the bytes of its blocks those of a larger one. A DAG
+/// may name one block again and again, so a few kilobytes may lead to a TiB.
+const SMALL_DAG_BYTES: u64 = 1 << 30;
+const REPEATS_MAX: u64 = 16;
 /// Pieces of all files together: some 40 bytes each. A small DAG may have one leaf many times.
 const PIECES_MAX: usize = 4_000_000;
 
@@ -56,9 +60,10 @@ enum Piece {
 }
 
 impl Plan {
-    /// Goes through a DAG whose blocks are all there, and whose files have at most `max` bytes together. Blocks.
+    /// Goes through a DAG whose blocks are all there. Its files have at most `max` bytes together, and are no more of
+    /// repetitions than may be. Blocks.
     pub(super) fn of(root: &Cid, blocks: &Blocks, max: u64) -> Result<Self, CarFault> {
-        let mut plan = Self::default();
+        let (mut plan, max) = (Self::default(), content_bytes_max(blocks.bytes()).min(max));
         if root.codec() != Codec::DagCbor {
             plan.walk("", *root, blocks, max)?;
             return Ok(plan);
@@ -108,6 +113,11 @@ impl Plan {
         }
     }
 
+    /// Returns how many objects it becomes at least.
+    pub(super) fn objects(&self) -> usize {
+        self.files.len() + self.folders.len()
+    }
+
     fn piece(&mut self, piece: Piece, bytes: u64, max: u64) -> Result<(), CarFault> {
         (self.bytes, self.pieces) = (self.bytes.saturating_add(bytes), self.pieces + 1);
         if self.bytes > max || self.pieces > PIECES_MAX {
@@ -153,6 +163,11 @@ impl Read for Pieces {
         self.rest.copy_to_slice(&mut into[..bytes]);
         Ok(bytes)
     }
+}
+
+/// Returns how many bytes the files of a DAG may have whose blocks have so many.
+fn content_bytes_max(block_bytes: u64) -> u64 {
+    block_bytes.saturating_mul(REPEATS_MAX).max(SMALL_DAG_BYTES)
 }
 
 /// Returns the links of a dag-cbor block with the keys that lead to each; none where it is not what its codec says.
@@ -203,6 +218,14 @@ mod tests {
     use minicbor::{Encoder, data::Tag};
 
     use super::*;
+
+    #[test]
+    fn a_dag_repeats_its_blocks_within_bounds() {
+        for (blocks, files) in [(0, 1 << 30), (1 << 26, 1 << 30), ((1 << 26) + 1, (1 << 30) + 16), (u64::MAX, u64::MAX)]
+        {
+            assert_eq!(content_bytes_max(blocks), files);
+        }
+    }
 
     #[test]
     fn links_are_found_under_the_keys_that_lead_to_them() {

@@ -11,6 +11,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (2, "0002_console", include_str!("../../migrations/0002_console.sql")),
     (3, "0003_shares", include_str!("../../migrations/0003_shares.sql")),
     (4, "0004_makers", include_str!("../../migrations/0004_makers.sql")),
+    (5, "0005_parts", include_str!("../../migrations/0005_parts.sql")),
 ];
 
 /// Returns what brings the file up to date.

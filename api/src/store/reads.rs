@@ -69,8 +69,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn find_token(&self, text: &str) -> Result<Option<Grant>, StoreError> {
-        let is_it = |it: &Grant| it.revoked.is_none() && (it.name == text || it.id.to_string() == text);
-        Ok(self.tokens().await?.into_iter().find(is_it))
+        let mut tokens = self.tokens().await?;
+        tokens.retain(|grant| grant.revoked.is_none());
+        // An id first: it is one token's, whatever others are called.
+        let at = tokens.iter().position(|it| it.id.to_string() == text);
+        let at = at.or_else(|| tokens.iter().position(|it| it.name == text));
+        Ok(at.map(|at| tokens.swap_remove(at)))
     }
 
     /// Returns the token that a session acts for, where both count at `now`, seconds since 1970.
@@ -127,14 +131,22 @@ impl Store {
         batches.iter().map(|bytes| exact(bytes, "uploads").map(Batch)).collect()
     }
 
-    /// Returns the bytes that a token has stored.
+    /// Returns the bytes that count for a token's quota: stored and about to be, by it and those that it made.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn used(&self, token: TokenId) -> Result<u64, StoreError> {
-        const SUM: &str = "SELECT (SELECT coalesce(sum(bytes), 0) FROM uploads WHERE token = $1)
-            + (SELECT coalesce(sum(length), 0) FROM resumables
-               WHERE token = $1 AND locator IS NULL AND (concat IS NULL OR concat = 'partial'))";
+        const SUM: &str = concat!(
+            "WITH RECURSIVE line (id, links) AS (
+                 SELECT id, links FROM tokens WHERE id = $1
+                 UNION SELECT made.id, made.links FROM tokens AS made JOIN line ON made.maker = line.id
+                 WHERE NOT line.links)
+             SELECT (SELECT coalesce(sum(bytes), 0) FROM uploads WHERE token IN (SELECT id FROM line))
+                 + (SELECT coalesce(sum(",
+            length_counted!(),
+            "), 0) FROM resumables WHERE token IN (SELECT id FROM line)
+                    AND locator IS NULL AND (concat IS NULL OR concat = 'partial'))"
+        );
         unsigned(query_scalar(SUM).bind(&token.0[..]).fetch_one(&self.readers).await?, "uploads")
     }
 
@@ -143,10 +155,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn counted(&self) -> Result<Vec<Freed>, StoreError> {
-        const SUM: &str = "SELECT token, sum(stored) AS stored, sum(spooled) AS spooled FROM (
-            SELECT token, bytes AS stored, CASE state WHEN 2 THEN bytes ELSE 0 END AS spooled FROM uploads
-            UNION ALL SELECT token, length, length FROM resumables
-            WHERE locator IS NULL AND (concat IS NULL OR concat = 'partial')) GROUP BY token";
+        const SUM: &str = concat!(
+            "SELECT token, sum(stored) AS stored, sum(spooled) AS spooled FROM (
+                 SELECT token, bytes AS stored, CASE state WHEN 2 THEN bytes ELSE 0 END AS spooled FROM uploads
+                 UNION ALL SELECT token, ",
+            length_counted!(),
+            ", ",
+            length_counted!(),
+            " FROM resumables WHERE locator IS NULL AND (concat IS NULL OR concat = 'partial')) GROUP BY token"
+        );
         let rows = query(SUM).fetch_all(&self.readers).await?;
         let counted = |row: &SqliteRow| {
             Ok::<_, StoreError>(Freed {
@@ -201,16 +218,39 @@ impl Store {
         rows.fetch_all(&self.readers).await?.iter().map(upload).collect()
     }
 
-    /// Returns some of the parts whose DAG got none since a time in milliseconds.
+    /// Returns some of the parts whose DAG got none since a time in milliseconds, each with its DAG.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn parts_before(&self, ms: u64) -> Result<Vec<Batch>, StoreError> {
-        const OLD: &str = "SELECT batch FROM uploads AS it WHERE state = 2 AND created < $1 AND NOT EXISTS
-            (SELECT 1 FROM uploads WHERE cid = it.cid AND state = 2 AND created >= $1) ORDER BY created LIMIT $2";
-        let old = query_scalar(OLD).bind(i64::try_from(ms).unwrap_or(i64::MAX)).bind(SWEPT_MAX);
-        let batches: Vec<Vec<u8>> = old.fetch_all(&self.readers).await?;
-        batches.iter().map(|bytes| exact(bytes, "uploads").map(Batch)).collect()
+    pub(crate) async fn parts_before(&self, ms: u64) -> Result<Vec<(Batch, String)>, StoreError> {
+        self.some_parts(
+            "SELECT batch, cid FROM uploads AS it WHERE state = 2 AND created < $1 AND NOT EXISTS
+             (SELECT 1 FROM uploads WHERE cid = it.cid AND state = 2 AND created >= $1) ORDER BY created LIMIT $2",
+            ms,
+        )
+        .await
+    }
+
+    /// Returns some of the parts whose tokens have ended at a time in seconds, each with its DAG.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn parts_of_ended(&self, now: u64) -> Result<Vec<(Batch, String)>, StoreError> {
+        self.some_parts(
+            "SELECT batch, cid FROM uploads WHERE state = 2
+             AND token IN (SELECT id FROM tokens WHERE revoked IS NOT NULL OR expires <= $1) LIMIT $2",
+            now,
+        )
+        .await
+    }
+
+    async fn some_parts(&self, ask: &'static str, time: u64) -> Result<Vec<(Batch, String)>, StoreError> {
+        let ask = query(ask).bind(i64::try_from(time).unwrap_or(i64::MAX)).bind(SWEPT_MAX);
+        let rows = ask.fetch_all(&self.readers).await?;
+        let part = |row: &SqliteRow| {
+            Ok::<_, StoreError>((Batch(exact(row.try_get("batch")?, "uploads")?), row.try_get("cid")?))
+        };
+        rows.iter().map(part).collect()
     }
 
     /// Returns uploads with a CID, the newest first, from before a time in milliseconds on; and how many there are.
@@ -264,13 +304,15 @@ impl Store {
         batches.iter().map(|bytes| exact(bytes, "resumables").map(Batch)).collect()
     }
 
-    /// Returns some of the uploads in several requests that are whole and due to be stored at a time in seconds.
+    /// Returns some of the uploads in several requests that are whole and due to be stored at a time in seconds, of
+    /// tokens that count then.
     ///
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn due(&self, now: u64) -> Result<Vec<Resumable>, StoreError> {
         const DUE: &str = "SELECT * FROM resumables WHERE locator IS NULL AND offset = length
-            AND (concat IS NULL OR concat <> 'partial') AND due <= $1 ORDER BY due LIMIT $2";
+            AND (concat IS NULL OR concat <> 'partial') AND due <= $1 AND token IN
+            (SELECT id FROM tokens WHERE revoked IS NULL AND (expires IS NULL OR expires > $1)) ORDER BY due LIMIT $2";
         let rows = query(DUE).bind(i64::try_from(now).unwrap_or(i64::MAX)).bind(SWEPT_MAX);
         rows.fetch_all(&self.readers).await?.iter().map(resumable).collect()
     }
@@ -285,6 +327,19 @@ impl Store {
             OR offset < length OR concat = 'partial' OR refused = 1) ORDER BY expires LIMIT $2";
         let rows = query(EXPIRED).bind(i64::try_from(now).unwrap_or(i64::MAX)).bind(SWEPT_MAX);
         rows.fetch_all(&self.readers).await?.iter().map(resumable).collect()
+    }
+
+    /// Returns some of the uploads in several requests whose tokens have ended at a time in seconds. Parts go with the
+    /// upload that they belong to.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn resumables_of_ended(&self, now: u64) -> Result<Vec<Batch>, StoreError> {
+        const ENDED: &str = "SELECT batch FROM resumables WHERE final IS NULL
+            AND token IN (SELECT id FROM tokens WHERE revoked IS NOT NULL OR expires <= $1) LIMIT $2";
+        let ended = query_scalar(ENDED).bind(i64::try_from(now).unwrap_or(i64::MAX)).bind(SWEPT_MAX);
+        let batches: Vec<Vec<u8>> = ended.fetch_all(&self.readers).await?;
+        batches.iter().map(|bytes| exact(bytes, "resumables").map(Batch)).collect()
     }
 
     /// Returns the parts of an upload in several requests, in no order.

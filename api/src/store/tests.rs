@@ -42,6 +42,17 @@ async fn a_disk_that_was_full_takes_writes_again_once_there_is_room() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_read_only_is_told_from_a_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteConnectOptions::new().filename(folder.path().join("x")).create_if_missing(true);
+    let writer = pool().max_connections(1).connect_with(options.pragma("query_only", "ON")).await.unwrap();
+    let error = sqlx::query("CREATE TABLE t (a INTEGER)").execute(&writer).await.unwrap_err();
+    assert!(matches!(StoreError::from(error), StoreError::Unwritable { disk: Unwritable::ReadOnly }));
+    let other = sqlx::query("SELECT nothing").execute(&writer).await.unwrap_err();
+    assert!(matches!(StoreError::from(other), StoreError::Sqlite(_)));
+}
+
+#[tokio::test]
 async fn a_full_disk_is_told_from_a_fault_to_all_whose_writes_it_took_along() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).await.unwrap();
@@ -67,7 +78,8 @@ async fn a_full_disk_is_told_from_a_fault_to_all_whose_writes_it_took_along() {
     }
     let store = Store { jobs, readers, task: tokio::spawn(writes::run(writer, waiting)) };
     for answer in told {
-        assert!(matches!(answer.await.unwrap(), Err(StoreError::Full)));
+        let full = StoreError::Unwritable { disk: Unwritable::Full };
+        assert_eq!(answer.await.unwrap().unwrap_err().to_string(), full.to_string());
     }
     assert!(store.open_batches().await.unwrap().is_empty());
     store.write(begin(Batch([1; 16]), one.id, 1)).await.unwrap();
@@ -193,7 +205,7 @@ async fn a_list_of_pins_takes_what_is_asked_for_and_a_token_has_its_share_of_the
     }
     let a = Batch([9; 16]);
     store.write(begin(a, one.id, 9)).await.unwrap();
-    store.write(Write::Partial { batch: a, bytes: 1, cid: "c".into() }).await.unwrap();
+    store.write(Write::Partial { batch: a, token: one.id, bytes: 1, cid: "c".into() }).await.unwrap();
     let all = PinAsk { statuses: vec![PinStatus::Failed, PinStatus::Pinning], ..PinAsk::default() };
     for (ask, limit, expected, count) in [
         (all.clone(), 10, vec![4, 3, 2, 1], 4),
@@ -260,34 +272,34 @@ async fn what_is_given_back_is_what_the_rows_counted_and_is_so_once() {
         row: Box::new(row),
         parts: parts.iter().map(|at| Batch([*at; 16])).collect(),
     };
-    for (at, length) in [(1, 10), (2, 20), (3, 40)] {
+    for (at, length) in [(1, 1000), (2, 2000), (3, 4)] {
         store.write(begin_resumable(resumable(at, length, Some("partial")), &[])).await.unwrap();
     }
-    store.write(begin_resumable(resumable(4, 30, Some("final;/tus/1 /tus/2")), &[1, 2])).await.unwrap();
-    let taken = store.write(begin_resumable(resumable(5, 60, Some("final;/tus/2 /tus/3")), &[3, 2])).await;
+    store.write(begin_resumable(resumable(4, 3000, Some("final;/tus/1 /tus/2")), &[1, 2])).await.unwrap();
+    let taken = store.write(begin_resumable(resumable(5, 6000, Some("final;/tus/2 /tus/3")), &[3, 2])).await;
     assert!(matches!(taken, Err(StoreError::Taken { batch: Batch([2, ..]) })), "{taken:?}");
     assert_eq!(store.resumable(Batch([5; 16])).await.unwrap(), None);
     assert_eq!(store.resumable(Batch([3; 16])).await.unwrap().unwrap().final_of, None, "nothing of it was done");
-    assert_eq!(store.used(one.id).await.unwrap(), 70);
+    assert_eq!(store.used(one.id).await.unwrap(), 3512, "a short one has a least");
     let freed = |stored, spooled| Freed { token: one.id, stored, spooled };
-    assert_eq!(store.counted().await.unwrap(), [freed(70, 70)]);
+    assert_eq!(store.counted().await.unwrap(), [freed(3512, 3512)]);
     store.write(begin(Batch([9; 16]), one.id, 9)).await.unwrap();
     let keep = || Write::Keep {
         batch: Batch([9; 16]),
         locator: Locator([9; 32]),
-        bytes: 30,
+        bytes: 3000,
         dag: None,
         made_of: MadeOf::Resumable(Batch([4; 16])),
     };
     let mut given_back = store.write(keep()).await.unwrap();
     given_back.sort_by_key(|it| it.stored);
-    assert_eq!(given_back, [freed(0, 0), freed(10, 10), freed(20, 20)]);
+    assert_eq!(given_back, [freed(0, 0), freed(1000, 1000), freed(2000, 2000)]);
     assert!(matches!(store.write(keep()).await, Err(StoreError::Gone)));
-    assert_eq!(store.counted().await.unwrap(), [freed(70, 40)]);
+    assert_eq!(store.counted().await.unwrap(), [freed(3512, 512)]);
     assert_eq!(store.write(Write::DropResumable(Batch([4; 16]))).await.unwrap(), [freed(0, 0)]);
-    assert_eq!(store.write(Write::DropResumable(Batch([3; 16]))).await.unwrap(), [freed(40, 40)]);
+    assert_eq!(store.write(Write::DropResumable(Batch([3; 16]))).await.unwrap(), [freed(512, 512)]);
     assert_eq!(store.write(Write::DropResumable(Batch([3; 16]))).await.unwrap(), []);
-    assert_eq!(store.write(Write::Drop(Batch([9; 16]))).await.unwrap(), [freed(30, 0)]);
+    assert_eq!(store.write(Write::Drop(Batch([9; 16]))).await.unwrap(), [freed(3000, 0)]);
     assert_eq!(store.write(Write::Drop(Batch([9; 16]))).await.unwrap(), []);
     assert!(store.counted().await.unwrap().is_empty());
     store.close().await;
@@ -344,6 +356,55 @@ async fn what_is_whole_outlives_its_time_until_it_is_stored_or_refused() {
 }
 
 #[tokio::test]
+async fn what_tokens_that_ended_have_not_finished_is_found_and_none_of_it_is_due() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let tokens = [grant(1, "counts"), grant(2, "revoked"), grant(3, "expired")];
+    for (at, (grant, hash)) in (1..).zip(tokens) {
+        let expires = Some(if at == 3 { 100 } else { 300 });
+        let token = grant.id;
+        store.add(Grant { expires, ..grant }, hash).await.unwrap();
+        let (batch, part) = (Batch([at; 16]), Batch([at + 10; 16]));
+        let row = Resumable {
+            batch,
+            token,
+            created: 1,
+            expires: 1000,
+            length: 10,
+            offset: 10,
+            metadata: None,
+            concat: None,
+            wishes: Vec::new(),
+            locator: None,
+            final_of: None,
+            tries: 0,
+            fault: None,
+        };
+        store.write(Write::Resumable { row: Box::new(row), parts: vec![] }).await.unwrap();
+        store.write(begin(part, token, at.into())).await.unwrap();
+        store.write(Write::Partial { batch: part, token, bytes: 512, cid: at.to_string() }).await.unwrap();
+        if at == 2 {
+            store.revoke(token, 50).await.unwrap();
+        }
+    }
+    let found = async |now| {
+        let mut ended = store.resumables_of_ended(now).await.unwrap();
+        ended.sort_by_key(|batch| batch.0);
+        let mut parts = store.parts_of_ended(now).await.unwrap();
+        parts.sort_by_key(|(batch, _)| batch.0);
+        let due = store.due(now).await.unwrap();
+        (
+            ended.iter().map(|it| it.0[0]).collect::<Vec<_>>(),
+            parts.iter().map(|it| it.0.0[0]).collect::<Vec<_>>(),
+            due.len(),
+        )
+    };
+    assert_eq!(found(99).await, (vec![2], vec![12], 2));
+    assert_eq!(found(100).await, (vec![2, 3], vec![12, 13], 1));
+    store.close().await;
+}
+
+#[tokio::test]
 async fn parts_of_a_dag_are_old_when_the_newest_of_them_is() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).await.unwrap();
@@ -353,14 +414,54 @@ async fn parts_of_a_dag_are_old_when_the_newest_of_them_is() {
         let batch = Batch([at; 16]);
         store.write(begin(batch, one.id, at.into())).await.unwrap();
         if cid != "c" {
-            store.write(Write::Partial { batch, bytes: 5, cid: cid.into() }).await.unwrap();
+            store.write(Write::Partial { batch, token: one.id, bytes: 5, cid: cid.into() }).await.unwrap();
         }
     }
-    assert_eq!(store.parts_before(15).await.unwrap(), [Batch([12; 16])]);
-    assert_eq!(store.parts_before(21).await.unwrap(), [10, 12, 20].map(|at| Batch([at; 16])));
+    let part = |at: u8, cid: &str| (Batch([at; 16]), cid.to_owned());
+    assert_eq!(store.parts_before(15).await.unwrap(), [part(12, "b")]);
+    assert_eq!(store.parts_before(21).await.unwrap(), [part(10, "a"), part(12, "b"), part(20, "a")]);
     assert_eq!(store.parts("a").await.unwrap().len(), 2);
     let (shown, count) = store.uploads(None, 10).await.unwrap();
     assert_eq!((shown.iter().map(|it| it.created_ms).collect::<Vec<_>>(), count), (vec![12, 10], 2));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_dag_and_a_token_have_so_many_parts_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let ((one, hash), (other, hash_2)) = (grant(1, "ci"), grant(2, "laptop"));
+    let (made, hash_3) = grant(3, "made");
+    let made = Grant { maker: Maker::Token(one.id), ..made };
+    for (grant, hash) in [(one.clone(), hash), (other.clone(), hash_2), (made.clone(), hash_3)] {
+        store.add(grant, hash).await.unwrap();
+    }
+    let file = format!("sqlite://{}", folder.path().join(STORE_FILE).display());
+    let file = SqlitePool::connect(&file).await.unwrap();
+    let rows = async |first: i64, count: i64, cid: &str| {
+        let many = "WITH RECURSIVE n(at) AS (SELECT $2 UNION ALL SELECT at + 1 FROM n WHERE at + 1 < $2 + $3)
+            INSERT INTO uploads (batch, token, created, state, source, bytes, cid, dag)
+            SELECT randomblob(16), $1, at, 2, 3, 512, coalesce($4, at), 0 FROM n";
+        let cid = Some(cid).filter(|cid| !cid.is_empty());
+        sqlx::query(many).bind(&one.id.0[..]).bind(first).bind(count).bind(cid).execute(&file).await.unwrap();
+    };
+    let part = async |at: u8, token: TokenId, cid: &str| {
+        let batch = Batch([at; 16]);
+        store.write(begin(batch, token, at.into())).await.unwrap();
+        store.write(Write::Partial { batch, token, bytes: 512, cid: cid.into() }).await
+    };
+    rows(1000, 999, "a").await;
+    assert!(part(1, other.id, "a").await.is_ok());
+    let full = part(2, other.id, "a").await;
+    assert!(matches!(full, Err(StoreError::Parts { max: 1000 })), "{full:?}");
+    rows(2000, 9000, "").await;
+    assert!(part(3, one.id, "b").await.is_ok());
+    for (at, token) in [(4, one.id), (5, made.id)] {
+        let full = part(at, token, "b").await;
+        assert!(matches!(full, Err(StoreError::Share { max: 10_000, .. })), "{full:?}");
+    }
+    assert!(part(6, other.id, "b").await.is_ok(), "others have their own");
+    file.close().await;
     store.close().await;
 }
 
@@ -377,4 +478,9 @@ async fn nobody_else_reads_the_file_and_no_secret_is_in_it() {
         let bytes = std::fs::read(file.path()).unwrap();
         assert!(!bytes.windows(32).any(|window| window == [0x5a; 32]));
     }
+}
+
+#[test]
+fn the_least_of_an_object_is_one_number_in_code_and_in_sql() {
+    assert_eq!(length_counted!(), format!("max(length, {})", crate::quota::OBJECT_BYTES_MIN));
 }

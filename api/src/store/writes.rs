@@ -5,7 +5,10 @@ use sqlx::{Connection, Row, Sqlite, SqlitePool, Transaction, query, query_scalar
 use tokio::sync::mpsc;
 use twin::Batch;
 
-use super::{Fault, Freed, Job, MadeOf, PINS_MAX, RESUMABLES_MAX, Resumable, StoreError, Write, share};
+use super::{
+    Fault, Freed, Job, MadeOf, PARTS_MAX, PARTS_OF_DAG_MAX, PINS_MAX, RESUMABLES_MAX, Resumable, StoreError, Write,
+    share,
+};
 use crate::{
     refusal::causes,
     session::{KEYS_MAX, SESSIONS_MAX},
@@ -20,8 +23,11 @@ const TRIM_EVERY: i64 = 10_000;
 /// What the end of a statement on `resumables` returns: whose it was, and its bytes where they counted.
 macro_rules! counted {
     () => {
-        " RETURNING token,
-            CASE WHEN locator IS NULL AND (concat IS NULL OR concat = 'partial') THEN length ELSE 0 END AS counted"
+        concat!(
+            " RETURNING token, CASE WHEN locator IS NULL AND (concat IS NULL OR concat = 'partial') THEN ",
+            length_counted!(),
+            " ELSE 0 END AS counted"
+        )
     };
 }
 
@@ -32,9 +38,9 @@ pub(super) async fn run(pool: SqlitePool, mut jobs: mpsc::Receiver<Job>) {
         let (writes, tell): (Vec<_>, Vec<_>) = group.drain(..).unzip();
         let results = match write_all(&pool, &writes).await {
             Ok(results) => results,
-            Err(StoreError::Full) => {
-                tracing::error!("the API's file cannot be written: its disk is full");
-                writes.iter().map(|_| Err(StoreError::Full)).collect()
+            Err(StoreError::Unwritable { disk }) => {
+                tracing::error!("the API's file cannot be written: its disk {disk}");
+                writes.iter().map(|_| Err(StoreError::Unwritable { disk })).collect()
             }
             Err(error) => {
                 let reason = causes(&error);
@@ -61,7 +67,7 @@ async fn write_all(pool: &SqlitePool, writes: &[Write]) -> Result<Vec<Result<Vec
         let applied = apply(&mut step, write, &mut freed).await;
         match applied {
             Ok(()) => step.commit().await?,
-            Err(StoreError::Full) => return Err(StoreError::Full),
+            Err(StoreError::Unwritable { disk }) => return Err(StoreError::Unwritable { disk }),
             Err(_) => step.rollback().await?,
         }
         results.push(applied.map(|()| freed));
@@ -170,7 +176,18 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write, freed: &mut Vec<
             let begin = begin.bind(&batch.0[..]).bind(&token.0[..]).bind(number(*created_ms));
             Ok(begin.bind(i64::from(source.number())).bind(title).execute(&mut **to).await.map(drop)?)
         }
-        Write::Partial { batch, bytes, cid } => {
+        Write::Partial { batch, token, bytes, cid } => {
+            const OWN: &str =
+                concat!(family!(), "SELECT count(*) FROM uploads WHERE state = 2 AND token IN (SELECT id FROM family)");
+            let of_dag = query_scalar("SELECT count(*) FROM uploads WHERE cid = $1 AND state = 2").bind(cid);
+            let of_dag: i64 = of_dag.fetch_one(&mut **to).await?;
+            if of_dag >= number(PARTS_OF_DAG_MAX) {
+                return Err(StoreError::Parts { max: PARTS_OF_DAG_MAX });
+            }
+            let own: i64 = query_scalar(OWN).bind(&token.0[..]).fetch_one(&mut **to).await?;
+            if own >= number(PARTS_MAX) {
+                return Err(StoreError::Share { max: PARTS_MAX, what: "parts of CARs that are not whole" });
+            }
             let partial = query("UPDATE uploads SET state = 2, bytes = $2, cid = $3 WHERE batch = $1 AND state <> 1");
             Ok(partial.bind(&batch.0[..]).bind(number(*bytes)).bind(cid).execute(&mut **to).await.map(drop)?)
         }
@@ -223,8 +240,8 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write, freed: &mut Vec<
                 query("DELETE FROM pins WHERE id = $1").bind(&instead.0[..]).execute(&mut **to).await?;
             }
             let all: i64 = query_scalar("SELECT count(*) FROM pins").fetch_one(&mut **to).await?;
-            let own = query_scalar("SELECT count(*) FROM pins WHERE token = $1").bind(&token.0[..]);
-            let own: i64 = own.fetch_one(&mut **to).await?;
+            const OWN: &str = concat!(family!(), "SELECT count(*) FROM pins WHERE token IN (SELECT id FROM family)");
+            let own: i64 = query_scalar(OWN).bind(&token.0[..]).fetch_one(&mut **to).await?;
             if all >= number(PINS_MAX) || own >= number(share(PINS_MAX)) {
                 return Err(StoreError::Share { max: share(PINS_MAX), what: "pins" });
             }
@@ -281,8 +298,11 @@ async fn drop_upload(to: &mut Transaction<'_, Sqlite>, batch: Batch, freed: &mut
 /// Adds an upload in several requests, within its token's share. Stored ones, which only tell where their file is,
 /// give way.
 async fn begin_resumable(to: &mut Transaction<'_, Sqlite>, it: &Resumable, parts: &[Batch]) -> Result<(), StoreError> {
-    let open = query_scalar("SELECT count(*) FROM resumables WHERE token = $1 AND locator IS NULL");
-    let open: i64 = open.bind(&it.token.0[..]).fetch_one(&mut **to).await?;
+    const OPEN: &str = concat!(
+        family!(),
+        "SELECT count(*) FROM resumables WHERE locator IS NULL AND token IN (SELECT id FROM family)"
+    );
+    let open: i64 = query_scalar(OPEN).bind(&it.token.0[..]).fetch_one(&mut **to).await?;
     if open >= number(RESUMABLES_MAX) {
         return Err(StoreError::Share { max: RESUMABLES_MAX, what: "resumable uploads that are not stored" });
     }
@@ -319,11 +339,12 @@ async fn finish(
     locator: &[u8],
     freed: &mut Vec<Freed>,
 ) -> Result<(), StoreError> {
-    let whole = query(
-        "SELECT token, CASE WHEN concat IS NULL THEN length ELSE 0 END AS counted FROM resumables
-         WHERE batch = $1 AND locator IS NULL",
+    const WHOLE: &str = concat!(
+        "SELECT token, CASE WHEN concat IS NULL THEN ",
+        length_counted!(),
+        " ELSE 0 END AS counted FROM resumables WHERE batch = $1 AND locator IS NULL"
     );
-    let whole = whole.bind(&batch.0[..]).fetch_optional(&mut **to).await?.ok_or(StoreError::Gone)?;
+    let whole = query(WHOLE).bind(&batch.0[..]).fetch_optional(&mut **to).await?.ok_or(StoreError::Gone)?;
     freed.push(spooled(&whole)?);
     let stored = query("UPDATE resumables SET locator = $2, fault = NULL WHERE batch = $1");
     stored.bind(&batch.0[..]).bind(locator).execute(&mut **to).await?;

@@ -13,7 +13,7 @@ use tokio::{
 use crate::{client::send, service::Service};
 
 /// Every route that wants a token: method, path, the scope it takes.
-const ROUTES: [(&str, &str, Scope); 37] = [
+const ROUTES: [(&str, &str, Scope); 38] = [
     ("GET", "/files", Scope::Read),
     ("GET", "/files/ID", Scope::Read),
     ("POST", "/files", Scope::Write),
@@ -39,6 +39,7 @@ const ROUTES: [(&str, &str, Scope); 37] = [
     ("GET", "/", Scope::Read),
     ("GET", "/CID", Scope::Read),
     ("POST", "/upload", Scope::Write),
+    ("POST", "/store", Scope::Write),
     ("PATCH", "/upload/CID", Scope::Write),
     ("DELETE", "/CID", Scope::Write),
     ("GET", "/pins", Scope::Read),
@@ -148,6 +149,11 @@ async fn what_nobody_can_take_back_is_promised_by_an_admin_alone() {
         ask.header("x-evernear-expires", "+2d").body("abc")
     };
     assert_eq!((send(change(&writer)).await.status, send(wish(&writer)).await.status), (403, 403));
+    // What a policy lets nobody read, nobody reads.
+    let policy = |client: &crate::client::Client| {
+        client.ask("PATCH", &format!("/files/{id}")).body(r#"{"policy": "nft-immutable"}"#)
+    };
+    assert_eq!((send(policy(&writer)).await.status, send(policy(&service.client())).await.status), (403, 200));
     let owner = service.client();
     let (wished, changed) = (send(wish(&owner)).await, send(change(&owner)).await);
     assert!(wished.status < 300 && changed.status == 200, "{wished:?} {changed:?}");

@@ -1,9 +1,18 @@
 //! CARs in parts: whose they are, how long they stay, and what becomes of them.
 
-use api::Scope;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use api::{Scope, Store};
 use minicbor::{Encoder, data::Tag};
 use serde_json::json;
-use testing::{noise, until};
+use testing::{Fault, FaultyTransport, noise, until};
 use unixfs::{Block, Cid, Importer, Profile};
 
 use crate::{
@@ -146,4 +155,64 @@ async fn what_the_spools_disk_changed_is_never_stored() {
     }
     let label = client.get("/files").await.body["value"][0]["label"].as_str().unwrap().to_owned();
     assert_eq!(service.read(&label, &[]).await.unwrap(), content);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_car_whose_dag_repeats_a_block_for_over_a_gib_is_refused() {
+    let service = Service::start().await;
+    let zeros = vec![0; 1 << 20];
+    let (mut importer, mut blocks) = (Importer::new(Profile::UNIXFS_V1_2025), BTreeMap::new());
+    let mut take = |block: Block<'_>| {
+        let (cid, bytes) = match block {
+            Block::Raw { cid, bytes, .. } => (cid, zeros[..bytes].to_vec()),
+            Block::Node { cid, block } => (cid, block.to_vec()),
+        };
+        blocks.insert(cid.to_bytes(), (cid, bytes));
+    };
+    for _ in 0..1025 {
+        importer.write(&zeros, &mut take);
+    }
+    let root = importer.finish(&mut take).root.cid;
+    let car = car(&root, &blocks.into_values().collect::<Vec<_>>());
+    assert!(car.len() < 2 << 20);
+    let refused = upload(&service.client(), &car).await;
+    assert_eq!(
+        (refused.status, refused.body["error"]["code"].as_str()),
+        (400, Some("ERROR_INVALID_CAR")),
+        "{refused:?}"
+    );
+    assert!(refused.message().contains("over 1073741824 bytes"), "{refused:?}");
+    assert!(service.spooled().is_empty());
+}
+
+/// Without the end of its token it would take a minute: the twin has patience with nodes that are away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dag_that_came_whole_is_stored_no_further_when_its_token_is_ended() {
+    let are_away = Arc::new(AtomicBool::new(false));
+    let away = are_away.clone();
+    let fault = move |_: &_| if away.load(Relaxed) { Fault::Down } else { Fault::None };
+    let service = Service::over(|memory| Arc::new(FaultyTransport::new(memory, fault)), |_| {}).await;
+    let client = service.client_with(Some(&service.token("laptop", Scope::Write, |_| {}).await));
+    let Split { parts: [first, second], .. } = Split::of(&noise(1 << 20));
+    assert_eq!(upload(&client, &first).await.status, 200);
+    are_away.store(true, Relaxed);
+    let storing = tokio::spawn(async move { upload(&client, &second).await });
+    // The list of its blocks is written when all of it came.
+    let are_listed = || {
+        let listed = |part: &std::path::PathBuf| part.join("blocks").metadata().is_ok_and(|list| list.len() > 0);
+        service.spooled().iter().filter(|part| listed(part)).count() == 2
+    };
+    until("all of it came", async || are_listed()).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let store = Store::open(&service.state).await.unwrap();
+    let grant = store.find_token("laptop").await.unwrap().unwrap();
+    store.revoke(grant.id, 5).await.unwrap();
+    store.close().await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), storing).await.expect("it is cut").unwrap();
+    assert_eq!(
+        (answer.status, answer.body["error"]["code"].as_str()),
+        (401, Some("ERROR_TOKEN_NOT_FOUND")),
+        "{answer:?}"
+    );
+    assert_eq!(service.client().get("/files").await.body["count"], 0);
 }

@@ -206,6 +206,31 @@ async fn a_quota_counts_all_that_a_token_has_and_erasing_gives_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_object_counts_for_a_quota_however_short_it_is() {
+    let service = Service::start().await;
+    let quota = |bytes| move |grant: &mut api::Grant| grant.quota_bytes = Some(bytes);
+    let client = service.client_with(Some(&service.token("rows", Scope::Write, quota(1100)).await));
+    let first = client.put("a", "").await;
+    assert_eq!((first.status, client.put("b", "b").await.status), (201, 201));
+    assert_eq!(client.put("c", "").await.status, 507, "no third");
+    let tokens = service.client().get("/tokens").await;
+    let used = |name: &str| {
+        tokens.body["value"].as_array().unwrap().iter().find(|line| line["name"] == name).unwrap()["used"].clone()
+    };
+    assert_eq!(used("rows"), 1024);
+    assert_eq!(client.delete(&format!("/files/{}", first.text("id"))).await.status, 200);
+    assert_eq!(client.put("c", "").await.status, 201);
+    // Two folders, and three files in them. Until it is stored, the bytes of the form count beside.
+    let files: [(&str, &str, &[u8]); 3] =
+        [("a", "text/plain", b""), ("b", "text/plain", b""), ("d/c", "text/plain", b"")];
+    for (name, bytes, status) in [("less", 2500, 507), ("enough", 3200, 201)] {
+        let client = service.client_with(Some(&service.token(name, Scope::Write, quota(bytes)).await));
+        let folder = send_form(&client, "/files", &[], &files).await;
+        assert_eq!(folder.status, status, "{folder:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_asks_too_often_is_told_when_to_come_again() {
     let service = Service::start().await;
     let token = service.token("slow", Scope::Read, |grant| grant.rate = 1).await;
@@ -219,7 +244,7 @@ async fn whoever_asks_too_often_is_told_when_to_come_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_audit_log_tells_who_did_what() {
+async fn the_audit_log_tells_who_changed_what() {
     let service = Service::start().await;
     let (client, token) = (service.client(), service.token("reader", Scope::Read, |_| {}).await);
     let stored = client.put("a", "abc").await;
@@ -235,9 +260,32 @@ async fn the_audit_log_tells_who_did_what() {
             (line["action"].as_str().unwrap(), line["status"].as_u64().unwrap(), line["bytes"].as_u64().unwrap())
         })
         .collect();
-    assert_eq!(lines, [("DELETE /files/{id}", 200, 0), ("DELETE /files/{id}", 403, 0), ("PUT /files/{id}", 201, 3)]);
-    assert_eq!(log.body["value"][2]["id"], stored.text("id"));
+    assert_eq!(lines, [("DELETE /files/{id}", 200, 0), ("PUT /files/{id}", 201, 3)]);
+    assert_eq!(log.body["value"][1]["id"], stored.text("id"));
     assert_eq!(reader.get("/audit").await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_nothing_pushes_no_line_out_of_the_audit_log() {
+    let service = Service::start().await;
+    let reader = service.client_with(Some(&service.token("reader", Scope::Read, |_| {}).await));
+    let writer_token = service.token("writer", Scope::Write, |_| {}).await;
+    let writer = service.client_with(Some(&writer_token));
+    for (request, status) in [
+        (reader.ask("PUT", "/files/a"), 403),
+        (reader.ask("DELETE", "/console/session"), 204),
+        (writer.ask("POST", "/policies/check").body("x"), 200),
+        (writer.ask("PATCH", "/upload/nonsense").body("{}"), 200),
+        (writer.ask("DELETE", &format!("/files/{}", "0".repeat(64))), 404),
+        (writer.ask("DELETE", "/tokens/admin"), 403),
+        (service.client().ask("DELETE", "/tokens/none"), 404),
+    ] {
+        let answer = send(request).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+    assert_eq!(service.client().get("/audit").await.body["value"], json!([]));
+    assert_eq!(writer.put("a", "abc").await.status, 201);
+    assert_eq!(service.client().get("/audit").await.body["value"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,25 +47,36 @@ async fn npm_nft_storage_stores_blobs_folders_nfts_and_split_cars_and_erases_the
     // What came as blocks is read as files.
     let client = service.client();
     let files = client.get("/files").await;
-    let label_of = async |cid: &Value| -> String {
+    let labels_of = async |cid: &Value| -> Vec<String> {
+        let mut labels = Vec::new();
         for file in files.body["value"].as_array().unwrap() {
             let shown = client.get(&format!("/files/{}", file["id"].as_str().unwrap())).await;
             if shown.body["value"]["cid"] == *cid {
-                return shown.text("label").to_owned();
+                labels.push(shown.text("label").to_owned());
             }
         }
-        panic!("{cid} is not among {files:?}")
+        labels
     };
+    let label_of = async |cid: &Value| labels_of(cid).await.swap_remove(0);
     assert_eq!(service.read(&label_of(&told["blob"]).await, &[]).await.unwrap(), b"hello world");
     assert!(service.read(&label_of(&told["split"]).await, &[]).await.unwrap() == made_up(5_000_000));
     let site = label_of(&told["directory"]).await;
     assert_eq!(service.read(&site, &["site", "index.html"]).await.unwrap(), b"<p>hi</p>");
     assert!(service.read(&site, &["site", "img", "deep", "film.mp4"]).await.unwrap() == made_up(600_000));
-    let nft = label_of(&told["nft"]["ipnft"]).await;
-    assert!(service.read(&nft, &["image", "cat.png"]).await.unwrap() == made_up(300_000));
-    assert_eq!(service.read(&nft, &["properties", "extra", "sound", "meow.txt"]).await.unwrap(), b"meow");
-    let metadata: Value = serde_json::from_slice(&service.read(&nft, &["metadata.json"]).await.unwrap()).unwrap();
-    assert_eq!(metadata["name"], "a cat");
+    let value = &told["store"]["value"];
+    assert_eq!((&value["ipnft"], &value["url"]), (&told["nft"]["ipnft"], &told["nft"]["url"]), "{told}");
+    assert_eq!(value["data"], told["storeEncoded"], "{told}");
+    // The one that came as a CAR, and the one that came as a form.
+    let nfts = labels_of(&value["ipnft"]).await;
+    assert_eq!(nfts.len(), 2, "{files:?}");
+    for nft in &nfts {
+        assert!(service.read(nft, &["image", "a cat.png"]).await.unwrap() == made_up(300_000));
+        for sound in [&["properties", "extra", "sound", "meow.txt"][..], &["properties", "files", "0", "meow.txt"]] {
+            assert_eq!(service.read(nft, sound).await.unwrap(), b"meow");
+        }
+        let metadata: Value = serde_json::from_slice(&service.read(nft, &["metadata.json"]).await.unwrap()).unwrap();
+        assert_eq!(metadata, value["data"]);
+    }
     assert!(service.spooled().is_empty(), "parts that were put together are gone");
 }
 

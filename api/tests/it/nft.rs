@@ -3,7 +3,11 @@
 use serde_json::json;
 use testing::noise;
 
-use crate::{client::send, files::send_form, service::Service};
+use crate::{
+    client::send,
+    files::{form, send_form},
+    service::Service,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_has_the_cid_that_nft_storage_gave_it_and_its_record() {
@@ -97,7 +101,7 @@ async fn what_is_wrong_is_told_in_the_words_of_nft_storage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_page_in_a_browser_finds_out_what_is_stored_here() {
-    let service = Service::start().await;
+    let service = Service::with(|config| config.hosts = vec!["files.example".to_owned()]).await;
     send(service.client().ask("POST", "/upload").body("hello world")).await;
     let path = "/check/bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
     let anybody = service.client_with(None);
@@ -108,6 +112,10 @@ async fn no_page_in_a_browser_finds_out_what_is_stored_here() {
         ("sec-fetch-site", "same-origin", 401),
         ("origin", "https://a.example", 401),
         ("authorization", "Bearer evn_x", 401),
+        // A name that somebody else has lead to this machine, whose page a browser takes for one of ours.
+        ("host", "evil.example:8081", 401),
+        ("host", "files.example", 200),
+        ("host", "localhost:8081", 200),
     ] {
         let answer = send(anybody.ask("GET", path).header(field, value)).await;
         assert_eq!(answer.status, status, "{field}: {answer:?}");
@@ -115,4 +123,62 @@ async fn no_page_in_a_browser_finds_out_what_is_stored_here() {
     let page = service.client().ask("GET", path).header("origin", "https://a.example");
     let page = send(page.header("sec-fetch-site", "cross-site")).await;
     assert_eq!((page.status, page.field("access-control-allow-origin")), (200, "https://a.example"));
+}
+
+/// A form of an NFT: texts, and files under the names of their parts.
+fn nft_form(texts: &[(&str, &str)], files: &[(&str, &str, &[u8])]) -> (String, Vec<u8>) {
+    let (content_type, mut body) = form(texts, &[]);
+    let boundary = content_type.split_once('=').unwrap().1;
+    body.truncate(body.len() - format!("--{boundary}--\r\n").len());
+    for (place, name, bytes) in files {
+        let head =
+            format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{place}\"; filename=\"{name}\"\r\n\r\n");
+        body.extend([head.as_bytes(), bytes, b"\r\n"].concat());
+    }
+    body.extend(format!("--{boundary}--\r\n").as_bytes());
+    (content_type, body)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_nft_is_a_folder_with_its_files_where_its_metadata_says() {
+    let service = Service::start().await;
+    let (client, film) = (service.client(), noise(1 << 20));
+    let store = async |texts: &[(&str, &str)], files: &[(&str, &str, &[u8])]| {
+        let (content_type, body) = nft_form(texts, files);
+        send(client.ask("POST", "/store/").header("content-type", content_type).body(body)).await
+    };
+    let meta = [("meta", r#"{"name":"cat","image":null,"properties":{"files":[null]}}"#)];
+    let stored = store(&meta, &[("image", "cat.png", b"meow"), ("properties.files.0", "", &film)]).await;
+    assert_eq!((stored.status, &stored.body["ok"]), (200, &json!(true)), "{stored:?}");
+    let (cid, data) = (stored.text("ipnft"), &stored.body["value"]["data"]);
+    assert_eq!(stored.text("url"), format!("ipfs://{cid}/metadata.json"));
+    assert_eq!(data["name"], "cat");
+    assert!(data["image"].as_str().unwrap().ends_with("/cat.png"), "{data}");
+    let record = client.get(&format!("/{cid}")).await;
+    assert_eq!((record.status, record.text("type"), &record.body["value"]["cid"]), (200, "nft", &json!(cid)));
+    let file = client.get("/files").await.body["value"][0].clone();
+    let label = file["label"].as_str().unwrap();
+    assert!(service.read(label, &["properties", "files", "0", "blob"]).await.unwrap() == film);
+    let metadata = service.read(label, &["metadata.json"]).await.unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&metadata).unwrap(), *data);
+
+    let file: (&str, &str, &[u8]) = ("image", "cat.png", b"meow");
+    for (texts, files, says) in [
+        (&[][..], vec![file], "missing `meta` in multipart"),
+        (&[("meta", "{")], vec![], "not the JSON of an object"),
+        (&[("meta", "[]")], vec![], "not the JSON of an object"),
+        (&[("meta", "{}"), ("image", "cat")], vec![], "expected File part"),
+        (&[("meta", "{}")], vec![file, file], "twice"),
+        (&[("meta", "{}")], vec![file, ("image", "dog.png", b"wuff")], "two files have the place \"image\""),
+        (&[("meta", r#"{"name":"cat"}"#)], vec![("name.x", "a", b"")], "no place for the file \"name.x\""),
+        (&[("meta", "{}")], vec![("a..b", "a", b"")], "cannot be a name"),
+        (&[("meta", &"x".repeat((1 << 20) + 1))], vec![], "at most 1048576 bytes"),
+        (&[("meta", &format!("[{}0]", "0,".repeat(50_000)))], vec![], "over 50000 commas"),
+    ] {
+        let refused = store(texts, &files).await;
+        assert!(refused.status == 400 && refused.message().contains(says), "{says}: {refused:?}");
+    }
+    let no_form = send(client.ask("POST", "/store").header("content-type", "image/png").body("x")).await;
+    assert_eq!((no_form.status, no_form.message()), (400, "content-type should be `multipart/form-data`"));
+    assert_eq!(client.get("/files").await.body["count"], 1);
 }

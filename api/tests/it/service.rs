@@ -23,6 +23,7 @@ pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     pub(crate) state: PathBuf,
     pub(crate) token: String,
+    compiler: ChildCommand,
     running: Option<Running>,
     stop: CancellationToken,
     _folder: Option<TempDir>,
@@ -38,10 +39,24 @@ impl Service {
         Self::over(|memory| memory, change).await
     }
 
-    /// The same over another transport.
+    /// Starts one whose policies are compiled by a program with an argument, which has so long for it.
+    pub(crate) async fn compiled_by(program: &str, argument: &str, deadline: Duration) -> Self {
+        let compiler = ChildCommand { program: program.into(), arguments: vec![argument.into()], deadline };
+        Self::made_of(|memory| memory, |_| {}, compiler).await
+    }
+
+    /// Starts one over another transport.
     pub(crate) async fn over<T: Transport>(
         wrap: impl FnOnce(Arc<MemoryTransport>) -> Arc<T>,
         change: impl FnOnce(&mut ApiConfig),
+    ) -> Self {
+        Self::made_of(wrap, change, no_compiler()).await
+    }
+
+    async fn made_of<T: Transport>(
+        wrap: impl FnOnce(Arc<MemoryTransport>) -> Arc<T>,
+        change: impl FnOnce(&mut ApiConfig),
+        compiler: ChildCommand,
     ) -> Self {
         let place = |at: usize| Place { operator: format!("op{at}"), ..testing::place(&format!("z{at}")) };
         let nodes: Vec<_> = (0..ORIGINS).map(|at| node(&format!("o{at}"), place(at))).collect();
@@ -56,10 +71,10 @@ impl Service {
         let mut config = config();
         change(&mut config.api);
         let stop = CancellationToken::new();
-        let running = Api::start(&config, &state, twin.clone(), compiler(), stop.clone()).await.unwrap();
-        let (address, running, folder) = (running.local_addr, Some(running), Some(folder));
-        let mut it =
-            Self { memory, network, twin, address, state, token: String::new(), running, stop, _folder: folder };
+        let running = Api::start(&config, &state, twin.clone(), compiler.clone(), stop.clone()).await.unwrap();
+        let (address, running, _folder) = (running.local_addr, Some(running), Some(folder));
+        let token = String::new();
+        let mut it = Self { memory, network, twin, address, state, token, compiler, running, stop, _folder };
         it.token = it.token("admin", Scope::Admin, |_| {}).await;
         it
     }
@@ -117,8 +132,9 @@ impl Service {
     /// Starts it again on the same folder.
     pub(crate) async fn start_again(&mut self) {
         self.stop = CancellationToken::new();
-        let running =
-            Api::start(&config(), &self.state, self.twin.clone(), compiler(), self.stop.clone()).await.unwrap();
+        let running = Api::start(&config(), &self.state, self.twin.clone(), self.compiler.clone(), self.stop.clone())
+            .await
+            .unwrap();
         (self.address, self.running) = (running.local_addr, Some(running));
     }
 
@@ -136,7 +152,7 @@ impl Service {
 
     /// Starts another on the same folder.
     pub(crate) async fn second(&self) -> Result<Running, StartError> {
-        Api::start(&config(), &self.state, self.twin.clone(), compiler(), CancellationToken::new()).await
+        Api::start(&config(), &self.state, self.twin.clone(), self.compiler.clone(), CancellationToken::new()).await
     }
 
     /// Returns the uploads that wait in the spool.
@@ -154,8 +170,8 @@ impl Service {
     }
 }
 
-/// No policy is compiled in these tests.
-pub(crate) fn compiler() -> ChildCommand {
+/// No policy is compiled in most tests.
+pub(crate) fn no_compiler() -> ChildCommand {
     ChildCommand { program: "/nonexistent".into(), arguments: Vec::new(), deadline: Duration::from_secs(1) }
 }
 

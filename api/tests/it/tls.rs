@@ -7,7 +7,7 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use testing::noise;
 use tokio_util::sync::CancellationToken;
 
-use crate::service::{Service, compiler, config};
+use crate::service::{Service, config, no_compiler};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -80,7 +80,7 @@ async fn a_certificate_that_is_none_is_named_at_the_start() {
     {
         (config.api.certificate, config.api.key) = (file(certificate), file(key));
         let stop = CancellationToken::new();
-        let started = Api::start(&config, &service.state, service.twin.clone(), compiler(), stop).await;
+        let started = Api::start(&config, &service.state, service.twin.clone(), no_compiler(), stop).await;
         let Err(StartError::Certificate(error)) = started else { panic!("{says}") };
         assert!(error.to_string().contains(says), "{error}");
     }

@@ -10,6 +10,7 @@ use reqwest::{RequestBuilder, header::HeaderMap};
 use testing::{Fault, FaultyTransport, noise, until};
 
 use crate::{
+    cars::{Split, upload},
     client::{Answer, Client, send},
     service::Service,
 };
@@ -118,8 +119,9 @@ async fn an_upload_is_its_tokens_alone_and_counts_for_its_quota_until_it_is_give
     assert_eq!(patch(&client, &path, 0, &noise(800)).await.status, 204);
     let over = send(tus(&client, "POST", "/tus").header("upload-length", 300)).await;
     assert_eq!(over.status, 507);
-    for method in ["HEAD", "DELETE"] {
-        assert_eq!(send(tus(&service.client(), method, &path)).await.status, 404, "{method}");
+    let other = service.client_with(Some(&service.token("other", Scope::Write, |_| {}).await));
+    for (client, method) in [(&other, "HEAD"), (&other, "DELETE"), (&service.client(), "HEAD")] {
+        assert_eq!(send(tus(client, method, &path)).await.status, 404, "{method}");
     }
     assert_eq!(send(tus(&client, "DELETE", &path)).await.status, 204);
     assert_eq!(fields(&client, &path).await.0, 404);
@@ -163,18 +165,18 @@ async fn concatenate(client: &Client, parts: &[&String]) -> Answer {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_upload_will_have_is_taken_of_the_quota_when_it_is_created() {
     let mut service = Service::start().await;
-    let token = service.token("small", Scope::Write, |grant| grant.quota_bytes = Some(1000)).await;
+    let token = service.token("small", Scope::Write, |grant| grant.quota_bytes = Some(10_000)).await;
     let client = service.client_with(Some(&token));
-    let path = create(&client, 600).await;
-    let second = send(tus(&client, "POST", "/tus").header("upload-length", 401)).await;
-    assert!(second.status == 507 && second.message().contains("would have 1001"), "{second:?}");
-    assert_eq!((client.put("a", noise(401)).await.status, client.put("b", noise(100)).await.status), (507, 201));
+    let path = create(&client, 6000).await;
+    let second = send(tus(&client, "POST", "/tus").header("upload-length", 4001)).await;
+    assert!(second.status == 507 && second.message().contains("would have 10001"), "{second:?}");
+    assert_eq!((client.put("a", noise(4001)).await.status, client.put("b", noise(1000)).await.status), (507, 201));
     service.stop().await;
     service.start_again().await;
     let client = service.client_with(Some(&token));
-    assert_eq!((client.put("a", noise(301)).await.status, client.put("b", noise(100)).await.status), (507, 201));
-    assert_eq!(patch(&client, &path, 0, &noise(600)).await.status, 204);
-    assert_eq!((client.put("a", noise(201)).await.status, client.put("b", noise(200)).await.status), (507, 201));
+    assert_eq!((client.put("a", noise(3001)).await.status, client.put("b", noise(1000)).await.status), (507, 201));
+    assert_eq!(patch(&client, &path, 0, &noise(6000)).await.status, 204);
+    assert_eq!((client.put("a", noise(2001)).await.status, client.put("b", noise(2000)).await.status), (507, 201));
     // To give up what is stored gives nothing back.
     assert_eq!(send(tus(&client, "DELETE", &path)).await.status, 204);
     assert_eq!(client.put("a", "x").await.status, 507);
@@ -183,20 +185,20 @@ async fn what_an_upload_will_have_is_taken_of_the_quota_when_it_is_created() {
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_belong_to_one_upload_and_count_once() {
     let service = Service::start().await;
-    let token = service.token("small", Scope::Write, |grant| grant.quota_bytes = Some(1000)).await;
+    let token = service.token("small", Scope::Write, |grant| grant.quota_bytes = Some(10_000)).await;
     let client = service.client_with(Some(&token));
-    let (one, two) = (partial(&client, &noise(500)).await, partial(&client, &noise(500)).await);
+    let (one, two) = (partial(&client, &noise(5000)).await, partial(&client, &noise(5000)).await);
     let twice = concatenate(&client, &[&one, &one]).await;
     assert_eq!(twice.status, 409, "{twice:?}");
     assert_eq!(fields(&client, &one).await.0, 200, "nothing of it was done");
     let whole = concatenate(&client, &[&one, &two]).await;
     assert_eq!(whole.status, 201, "{whole:?}");
-    assert_eq!(service.read(whole.field("x-evernear-label"), &[]).await.unwrap(), [noise(500), noise(500)].concat());
+    assert_eq!(service.read(whole.field("x-evernear-label"), &[]).await.unwrap(), [noise(5000), noise(5000)].concat());
     assert_eq!((fields(&client, &one).await.0, concatenate(&client, &[&one, &two]).await.status), (404, 404));
     assert_eq!(client.put("a", "x").await.status, 507);
     let erased = client.delete(&format!("/files/{}", whole.field("x-evernear-id"))).await;
     assert_eq!(
-        (erased.status, client.put("a", noise(1000)).await.status, client.put("b", "x").await.status),
+        (erased.status, client.put("a", noise(10_000)).await.status, client.put("b", "x").await.status),
         (200, 201, 507)
     );
     assert!(service.spooled().is_empty());
@@ -244,7 +246,7 @@ async fn what_came_whole_waits_for_nodes_that_are_away_beyond_its_time_and_says_
     until("it is stored", async || client.get("/files").await.body["count"] == 1).await;
     let label = client.get("/files").await.body["value"][0]["label"].as_str().unwrap().to_owned();
     assert_eq!(service.read(&label, &[]).await.unwrap(), bytes);
-    assert!(service.spooled().is_empty());
+    until("its bytes leave the spool", async || service.spooled().is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,4 +288,70 @@ async fn a_row_that_cannot_be_forgotten_keeps_no_room_and_no_other_row() {
     until("the other is forgotten", async || batches().await == [stuck.clone()]).await;
     assert!(service.spooled().is_empty());
     file.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_gives_up_what_another_token_began() {
+    let service = Service::start().await;
+    let token = service.token("full", Scope::Write, |grant| grant.quota_bytes = Some(1000)).await;
+    let client = service.client_with(Some(&token));
+    let path = create(&client, 1000).await;
+    assert_eq!(patch(&client, &path, 0, b"abc").await.status, 204);
+    assert_eq!(send(tus(&service.client(), "DELETE", &path)).await.status, 204);
+    assert_eq!((fields(&client, &path).await.0, service.spooled().len()), (404, 0));
+    create(&client, 1000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_ended_token_did_not_finish_is_given_up_at_once() {
+    let service = Service::with(|config| config.spool_bytes_max = 2_000_000).await;
+    let client = service.client_with(Some(&service.token("laptop", Scope::Write, |_| {}).await));
+    let path = create(&client, 300_000).await;
+    assert_eq!(patch(&client, &path, 0, &noise(200_000)).await.status, 204);
+    let part = partial(&client, &noise(1000)).await;
+    let Split { cid, parts: [first, _] } = Split::of(&noise(1 << 20));
+    assert_eq!(upload(&client, &first).await.status, 200);
+    let owner = service.client();
+    let other = create(&owner, 3).await;
+    assert_eq!(service.spooled().len(), 4);
+    assert_eq!(owner.delete("/tokens/laptop").await.status, 200);
+    until("its bytes are gone", async || service.spooled().len() == 1).await;
+    let file = format!("sqlite://{}", service.state.join(api::STORE_FILE).display());
+    let file = sqlx::SqlitePool::connect(&file).await.unwrap();
+    let rows = async |of: &'static str| -> i64 { sqlx::query_scalar(of).fetch_one(&file).await.unwrap() };
+    until("its rows are gone", async || rows("SELECT count(*) FROM resumables").await == 1).await;
+    until("its part is gone", async || rows("SELECT count(*) FROM uploads").await == 0).await;
+    assert_eq!(owner.get(&format!("/{cid}")).await.status, 404);
+    assert_eq!(patch(&owner, &other, 0, b"abc").await.status, 204, "another's goes on");
+    assert_eq!(fields(&client, &part).await.0, 401);
+    // Its room is there again: each token has half of it.
+    create(&owner, 1_000_000).await;
+    file.close().await;
+}
+
+/// Takes a minute: the twin has patience with nodes that are away.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_whole_by_a_token_that_was_ended_is_never_stored() {
+    let are_away = Arc::new(AtomicBool::new(false));
+    let away = are_away.clone();
+    let fault = move |_: &_| if away.load(Relaxed) { Fault::Down } else { Fault::None };
+    let mut service = Service::over(|memory| Arc::new(FaultyTransport::new(memory, fault)), |_| {}).await;
+    let client = service.client_with(Some(&service.token("laptop", Scope::Write, |_| {}).await));
+    let path = create(&client, 300_000).await;
+    are_away.store(true, Relaxed);
+    assert_eq!(patch(&client, &path, 0, &noise(300_000)).await.status, 503);
+    service.stop().await;
+    // As a command beside the twin ends it.
+    let store = api::Store::open(&service.state).await.unwrap();
+    let grant = store.find_token("laptop").await.unwrap().unwrap();
+    store.revoke(grant.id, 5).await.unwrap();
+    store.close().await;
+    let file = format!("sqlite://{}", service.state.join(api::STORE_FILE).display());
+    let file = sqlx::SqlitePool::connect(&file).await.unwrap();
+    sqlx::query("UPDATE resumables SET due = 1").execute(&file).await.unwrap();
+    file.close().await;
+    are_away.store(false, Relaxed);
+    service.start_again().await;
+    until("it is given up", async || service.spooled().is_empty()).await;
+    assert_eq!(service.client().get("/files").await.body["count"], 0);
 }

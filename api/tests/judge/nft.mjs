@@ -22,13 +22,20 @@ told.directory = await client.storeDirectory([
   new File(['<p>hi</p>'], 'site/index.html'),
   new File([noise(600_000)], 'site/img/deep/film.mp4'),
 ])
-const nft = await client.store({
-  name: 'a cat',
-  description: 'it purrs',
-  image: new File([noise(300_000)], 'cat.png', { type: 'image/png' }),
-  properties: { extra: { sound: new File(['meow'], 'meow.txt') } },
-})
+const [image, sound] = [new File([noise(300_000)], 'a cat.png', { type: 'image/png' }), new File(['meow'], 'meow.txt')]
+const about = { name: 'a cat', description: 'it purrs', weight: 4.5, lives: 9 }
+const nft = await client.store({ ...about, image, properties: { files: [sound], extra: { sound } } })
 told.nft = { ipnft: nft.ipnft, url: nft.url }
+// The same by a form. Newer versions of the client build the CAR themselves.
+const form = new globalThis.FormData()
+const part = (bytes, name) => new globalThis.File([bytes], name)
+form.append('properties.extra.sound', part('meow', 'meow.txt'))
+form.append('meta', JSON.stringify({ ...about, properties: { files: [null], extra: {} } }))
+form.append('image', part(noise(300_000), 'a cat.png'))
+form.append('properties.files.0', part('meow', 'meow.txt'))
+const headers = { authorization: `Bearer ${token}` }
+told.store = await fetch(new URL('store', endpoint), { method: 'POST', headers, body: form }).then((it) => it.json())
+told.storeEncoded = nft.data
 // A CAR in parts, as the client splits what is large.
 const { cid, car } = await NFTStorage.encodeBlob(new Blob([noise(5_000_000)]))
 let parts = 0

@@ -76,14 +76,14 @@ Nothing but a hash of it is kept. It counts at once, also at a twin that runs.")
     New {
         /// What it is called in lists
         name: String,
-        /// read: lists, with the links that open what is stored; write: storing, renewing, erasing too; admin: the
-        /// audit log too
+        /// read: lists, with the links that open what is stored; write: storing, renewing, erasing too; admin:
+        /// policies, tokens and the audit log too
         #[arg(long, default_value = "write")]
         scope: Scope,
         /// It ends at: 2027-01-31, 2027-01-31T12:00:00Z, +30d, or never
         #[arg(long, value_name = "TIME", value_parser = moment::to_come_or_never("name a time to come, or never"), default_value = "never")]
         expires: u64,
-        /// Bytes that it may store in all [default: no bound]
+        /// Bytes that it may store in all, each object counting 512 at least [default: no bound]
         #[arg(long, value_name = "BYTES")]
         quota: Option<u64>,
         /// Requests a second; for a moment it may make ten times as many
@@ -100,7 +100,7 @@ Examples:
         #[arg(long)]
         all: bool,
     },
-    /// End a token, and those that were made by it over HTTP; what they stored stays
+    /// End a token, and those that were made by it over HTTP; what they stored stays, what they began is forgotten
     #[command(after_help = "\
 Examples:
   evernear twin token rm laptop

@@ -10,7 +10,7 @@ import { Field } from "../parts/field.tsx";
 import { Page } from "../parts/page.tsx";
 import { Qr } from "../parts/qr.tsx";
 import { link } from "../route.ts";
-import { mayWrite, session } from "../session.ts";
+import { isAdmin, mayWrite, session } from "../session.ts";
 import { attribute, bytes, count, day, minute, visible } from "../shown.ts";
 import { useLoaded, useWork } from "../use.ts";
 import { Erase } from "./erase.tsx";
@@ -148,7 +148,7 @@ function Reading({ file, set }: { file: StoredFile; set: Set }) {
           </>
         )}
       </p>
-      {mayWrite() && (
+      {isAdmin() && (
         <form
           class="inline"
           onSubmit={(event) => (event.preventDefault(), void work.run(() => change(file, set, { policy })))}

@@ -1,12 +1,13 @@
 //! The one table from what went wrong to HTTP status and to whose fault it was.
 
-use std::{error::Error, io::ErrorKind};
+use std::error::Error;
 
 use axum::{
     Json,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use client::Unwritable;
 use format::{
     LeaseError, PolicyManifestError, PurgeError, RecordError,
     cbor::CborError,
@@ -119,9 +120,7 @@ impl From<StoreError> for Refusal {
         match &error {
             StoreError::NoShard { .. } => Self::caller(StatusCode::NOT_FOUND, &error),
             StoreError::Range { .. } => Self::caller(StatusCode::RANGE_NOT_SATISFIABLE, &error),
-            StoreError::Io { source, .. }
-                if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::ReadOnlyFilesystem) =>
-            {
+            StoreError::Io { source, .. } if Unwritable::of(source).is_some() => {
                 Self::node(StatusCode::INSUFFICIENT_STORAGE, &error)
             }
             StoreError::Bucket { .. } => Self::node(StatusCode::SERVICE_UNAVAILABLE, &error),

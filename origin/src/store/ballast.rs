@@ -3,10 +3,11 @@
 
 use std::{
     fs::{self, File},
-    io::{self, ErrorKind},
+    io,
     path::PathBuf,
 };
 
+use client::Unwritable;
 use rustix::fs::FallocateFlags;
 
 use super::{Store, StoreError};
@@ -45,7 +46,8 @@ impl Store {
     pub(super) fn with_ballast<T>(&self, mut write: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
         match write() {
             Err(StoreError::Io { source, .. })
-                if source.kind() == ErrorKind::StorageFull && fs::remove_file(self.ballast_path()).is_ok() =>
+                if Unwritable::of(&source) == Some(Unwritable::Full)
+                    && fs::remove_file(self.ballast_path()).is_ok() =>
             {
                 tracing::error!("the disk is full: the room that was kept for erasures is in use");
                 write()

@@ -8,6 +8,9 @@ use std::{
 
 use serde::Deserialize;
 
+/// Longest name of a host (RFC 1035 section 2.3.4).
+const HOST_BYTES_MAX: usize = 253;
+
 /// How the twin answers HTTP. Every number must be above zero.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -43,6 +46,10 @@ pub struct ApiConfig {
     pub spool_bytes_max: u64,
     /// Most bytes of one upload. Absent: as many as a token's quota and the format allow.
     pub upload_bytes_max: Option<u64>,
+    /// Names of hosts, as `Host` has them without a port, by which programs without a token ask whether a CID is
+    /// stored. Addresses, `localhost` and what ends in `.localhost` need none. Whoever leads a name of their own to
+    /// this machine could else have a browser find out what is stored here. Absent: none.
+    pub hosts: Vec<String>,
     /// Whether browsers of other machines sign in to the console without TLS: whoever reads along is then signed in
     /// too. Absent: no.
     pub insecure_sign_in: bool,
@@ -63,6 +70,7 @@ impl Default for ApiConfig {
             drain_seconds: 30,
             spool_bytes_max: 64 << 30,
             upload_bytes_max: None,
+            hosts: Vec::new(),
             insecure_sign_in: false,
         }
     }
@@ -83,7 +91,12 @@ impl ApiConfig {
             ("upload_bytes_max", self.upload_bytes_max.unwrap_or(1)),
         ];
         let streams = (!(1..=3).contains(&self.streams_max)).then_some("streams_max");
-        positive.into_iter().find(|(_, value)| *value == 0).map(|(key, _)| key).or(streams)
+        let is_name = |name: &String| {
+            (1..=HOST_BYTES_MAX).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        };
+        let hosts = (!self.hosts.iter().all(is_name)).then_some("hosts");
+        positive.into_iter().find(|(_, value)| *value == 0).map(|(key, _)| key).or(streams).or(hosts)
     }
 
     /// How long an upload waits for its turn.

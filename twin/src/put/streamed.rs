@@ -250,6 +250,12 @@ impl<'t> StreamedFolder<'t> {
         Ok(())
     }
 
+    /// Returns how many objects the folder is made of so far: those that are about to be stored, and itself.
+    #[must_use]
+    pub fn objects(&self) -> usize {
+        self.paths.len() + self.folders.len()
+    }
+
     /// Puts a stored file into its folder.
     ///
     /// # Errors
