@@ -12,7 +12,7 @@ use format::{
     Locator,
     wire::{NodeEntry, Role},
 };
-use sandbox::{Candidate, CountryCode};
+use sandbox::{Candidate, CountryCode, Steering};
 use tokio::time::timeout;
 
 use super::steer::{Choice, steer};
@@ -23,6 +23,7 @@ use crate::{
     policy::{
         ask::{Ask, Client, continent, country_code},
         places::{Coordinates, ViewerPlace},
+        program::Program,
     },
     store::{objects::Opened, records::DNS_PATIENCE},
 };
@@ -55,7 +56,7 @@ fn edges(node: &Node) -> Vec<(NodeEntry, bool)> {
 
 /// Decides about one object's DNS answer for a viewer; no addresses where the owner allows no edge.
 pub(super) async fn steer_to(
-    node: &Node,
+    node: &Arc<Node>,
     opened: &Arc<Opened>,
     address: IpAddr,
     viewer: ViewerPlace,
@@ -77,17 +78,39 @@ pub(super) async fn steer_to(
     });
     let edges = edges(node);
     let candidates: Vec<Candidate> = edges.iter().map(|(edge, _)| candidate(node, edge, &locator)).collect();
-    // What a run says that comes too late is remembered for the next question.
-    match timeout(DNS_PATIENCE, node.steer(program, opened, &ask, candidates)).await {
-        Ok(Err(Fault::Policy)) => {
-            node.metrics.policy_faults.inc();
-            guess(node, viewer, &locator)
-        }
-        Err(_) | Ok(Err(_)) => guess(node, viewer, &locator),
-        Ok(Ok(steering)) => {
+    match weigh(node, program, opened, ask, candidates).await {
+        Ok(steering) => {
             Steered { addresses: order(node, &edges, &steering.weights, viewer, &locator), seconds: steering.ttl }
         }
+        Err(fault) => {
+            if fault == Fault::Policy {
+                node.metrics.policy_faults.inc();
+            }
+            guess(node, viewer, &locator)
+        }
     }
+}
+
+/// Has a policy weigh edges, and waits as a resolver does. What it says later is remembered for the next question: it
+/// runs in a task of its own, which waits for its turn.
+async fn weigh(
+    node: &Arc<Node>,
+    program: Arc<Program>,
+    opened: &Arc<Opened>,
+    ask: Arc<Ask<'static>>,
+    candidates: Vec<Candidate>,
+) -> Result<Steering, Fault> {
+    if let Some(known) = program.recall_weights(&ask, &candidates) {
+        return known;
+    }
+    let place = Arc::clone(&node.weighed).try_acquire_owned().map_err(|_| Fault::Busy)?;
+    let (node, opened) = (Arc::clone(node), Arc::clone(opened));
+    let run = tokio::spawn(async move {
+        let weights = node.steer(program, &opened, &ask, candidates).await;
+        drop(place);
+        weights
+    });
+    timeout(DNS_PATIENCE, run).await.map_err(|_| Fault::Slow)?.unwrap_or(Err(Fault::Busy))
 }
 
 /// Names the nearest edges without knowing the object or its owner's wishes; HTTP decides again anyway.

@@ -1,7 +1,5 @@
 //! Tests of how owners share what an edge reads at one time, with origins that are slow.
 
-use std::time::Instant;
-
 use client::{ReaderOptions, Topology, Transport};
 use format::wire::NodeEntry;
 use testing::{Fault as NodeFault, FaultyTransport, MemoryTransport, Sample, until};
@@ -10,7 +8,12 @@ use tokio::time::{Instant as Virtual, timeout};
 use super::*;
 use crate::{
     config::CacheConfig,
-    store::{objects::Objects, register::Register},
+    store::{
+        body::Body,
+        hand::{Content, Hand},
+        objects::Objects,
+        register::Register,
+    },
 };
 
 /// Blocks that may be on their way at one time.
@@ -21,12 +24,18 @@ const STRIP_TIME: Duration = Duration::from_secs(1);
 
 /// Two owners' objects at slow origins, and an edge with little room.
 struct Scene {
+    objects: Arc<Objects>,
     fills: Arc<Fills>,
     opened: [Arc<Opened>; 2],
 }
 
 impl Scene {
     async fn new() -> Self {
+        Self::with_memory(CacheConfig::default().block_bytes_max).await
+    }
+
+    /// The same with a cache of so many bytes.
+    async fn with_memory(block_bytes_max: u64) -> Self {
         let nodes: Vec<NodeEntry> = ["a", "b"].map(|zone| testing::node(zone, testing::place(zone))).into();
         let origins = Arc::new(MemoryTransport::new(&nodes));
         let samples = [Sample::new(1, CROWD_BLOCKS * BLOCK_BYTES), Sample::new(2, ROOM_BLOCKS * BLOCK_BYTES)];
@@ -49,11 +58,11 @@ impl Scene {
         let (reader, config) = (Arc::new(reader), CacheConfig::default());
         let objects = Arc::new(Objects::new(Arc::clone(&reader), &config, Arc::new(Register::default())));
         let room_bytes = (ROOM_BLOCKS * BLOCK_BYTES) as u64;
-        let cache = BlockCache::new(config.block_bytes_max);
+        let cache = BlockCache::new(block_bytes_max);
         let fills = Arc::new(Fills::new(reader, cache, room_bytes, None, Arc::new(Metrics::new())));
         let [crowded, other] = samples.map(|sample| sample.sealed.capability);
         let opened = [objects.open(&crowded).await.unwrap(), objects.open(&other).await.unwrap()];
-        Self { fills, opened }
+        Self { objects, fills, opened }
     }
 
     /// Asks for one block of each owner's object and returns how long it took, in strips.
@@ -100,6 +109,38 @@ async fn a_fill_goes_on_when_its_viewer_leaves() {
     until("the block", async || scene.fills.holds(opened, block)).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_read_for_who_opened_it_before_it_was_forgotten_is_not_kept() {
+    let scene = Scene::new().await;
+    let locator = scene.opened[1].object.locator();
+    // An answer that has begun goes on, with blocks that it asks for later.
+    scene.objects.forget(&locator);
+    scene.fills.cache.forget(&locator);
+    assert_eq!(scene.ask(1, 0).await.unwrap(), Ok(1));
+    assert!(!scene.fills.holds(&scene.opened[1], BlockIndex(0)));
+    assert_eq!(scene.ask(0, 0).await.unwrap(), Ok(1));
+    assert!(scene.fills.holds(&scene.opened[0], BlockIndex(0)), "another object is another matter");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_that_waits_for_room_in_the_hand_is_read_from_origins_once_though_the_cache_keeps_none() {
+    let scene = Scene::with_memory(0).await;
+    let (fills, opened, hand) = (&scene.fills, &scene.opened[1], Hand::of(8 * BLOCK_BYTES));
+    let held = hand.take(Content::Kept, 4 * BLOCK_BYTES).await;
+    let (geometry, range) = (opened.object.geometry().unwrap(), 0..BLOCK_BYTES as u64);
+    let body = Body::new((&fills.cache, fills), Arc::clone(opened), geometry, range, Tier::Memory, hand);
+    let mut begins = Box::pin(body.begin(fills));
+    assert!(timeout(5 * STRIP_TIME, &mut begins).await.is_err(), "others have the room");
+    assert_eq!(fills.metrics.fills.get(), 1, "it came");
+    fills.cache.settle();
+    let free = fills.ahead.try_take(opened.record.lease.owner, 4);
+    assert!(free.is_none(), "it is weighed: an owner has half of eight blocks, and one of them is taken");
+    drop(held);
+    let read = begins.await.ok().unwrap().reading().next(fills).await.unwrap().unwrap();
+    assert_eq!((read.len(), fills.metrics.fills.get()), (BLOCK_BYTES, 1));
+    assert!(fills.ahead.try_take(opened.record.lease.owner, 4).is_some());
+}
+
 #[tokio::test]
 async fn a_block_that_goes_out_stored_is_held_once_whoever_takes_it() {
     let scene = Scene::new().await;
@@ -107,9 +148,9 @@ async fn a_block_that_goes_out_stored_is_held_once_whoever_takes_it() {
     let (geometry, key) = (opened.object.geometry().unwrap(), BlockKey { locator: opened.object.locator(), block });
     let (plain, mut content) = (Bytes::from(vec![7; geometry.block_bytes(block)]), Vec::new());
     let add = |content: &mut _| scene.fills.add_packed(opened, geometry, block, Tier::Memory, content);
-    scene.fills.cache.insert_packed(key, Packed::Stored, Instant::now());
+    scene.fills.cache.insert_packed(key, Packed::Stored, scene.opened[1].claim());
     assert_eq!((add(&mut content), scene.fills.packed_bytes(opened, geometry, block)), (None, None), "no block yet");
-    scene.fills.cache.insert(key, plain.clone(), Instant::now());
+    scene.fills.cache.insert(key, plain.clone(), scene.opened[1].claim());
     assert_eq!(add(&mut content), Some(()));
     let copied: u64 = content.iter().filter(|piece| !plain.as_ptr_range().contains(&piece.as_ptr())).map(bytes).sum();
     let all = content.iter().map(bytes).sum();
