@@ -18,7 +18,7 @@ use crate::{
     ports::{self, Kind},
     pulse::Reading,
     settings::{DISKS_MAX, Disk, Listen, Settings},
-    up::UpError,
+    up_error::UpError,
 };
 
 /// Where HTTP is answered when nobody says otherwise and nobody else has it.
