@@ -5,6 +5,15 @@ use std::{net::SocketAddr, path::PathBuf};
 use format::OwnerId;
 use serde::Serialize;
 
+use crate::{
+    agent::{Agent, AgentFault},
+    disk::Gone,
+    disks::{Disks, causes},
+    home::Home,
+    loss,
+    settings::{Disk, Given},
+};
+
 /// A network that runs, for a person or a program.
 #[derive(Debug, Clone, Serialize)]
 pub struct Account {
@@ -49,4 +58,43 @@ pub struct DiskAccount {
     pub origins: Vec<String>,
     /// Why it is left out, if it is.
     pub gone: Option<String>,
+}
+
+impl Account {
+    /// Takes the account of a network that runs.
+    pub(crate) fn of(
+        home: &Home,
+        disks: &Disks,
+        given: Given,
+        edge: &edge::Running,
+        agent: &Result<Option<Agent>, AgentFault>,
+        is_new: bool,
+    ) -> Self {
+        let (origins, profile) = (disks.origins(), given.profile.parse().ok());
+        let disk = |(disk, gone): (&Disk, Option<&Gone>)| DiskAccount {
+            name: disk.name.clone(),
+            path: disk.path.clone(),
+            mount: disk.mount.clone(),
+            origins: disk.origins.iter().map(|seat| seat.name.to_string()).collect(),
+            gone: gone.map(ToString::to_string),
+        };
+        Self {
+            state: home.folders.state.clone(),
+            owner: home.owner,
+            has_key_file: home.has_key_file,
+            http: edge.http,
+            dns: edge.dns,
+            twin: agent.as_ref().ok().and_then(|agent| Some(agent.as_ref()?.address())),
+            twin_gone: agent
+                .as_ref()
+                .err()
+                .map(|why| causes(why) + if why.may_pass() { ". It is tried again" } else { "" }),
+            url: given.url,
+            stores: profile.is_some_and(|profile| loss::stores(profile, &origins)),
+            disks_survived: profile.map_or(0, |profile| loss::disks_survived(profile, &origins)),
+            profile: given.profile,
+            disks: disks.states().map(disk).collect(),
+            is_new,
+        }
+    }
 }

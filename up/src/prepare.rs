@@ -1,35 +1,21 @@
 //! What a start decides before anything runs: which disks, which ports. It is remembered before it is used.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    ops::Range,
-    path::{Path, PathBuf},
-};
+use std::{net::SocketAddr, path::PathBuf};
 
 use origin::config::mount_point;
 use tokio::sync::watch;
 
 use crate::{
     clock,
-    disk::{Call, Look, Mark, read_mark, settings_on},
-    keys::private_folder,
-    loss,
-    ports::{self, Kind},
+    disk::{Call, Look, settings_on},
+    doors::{self, DNS, HTTP},
+    folders::Folders,
+    named_disk::{add_disks, replace_disk},
+    origin_ports::move_ports,
     pulse::Reading,
-    settings::{DISKS_MAX, Disk, Listen, Settings},
-    up::UpError,
+    settings::{Disk, Listen, Settings},
+    up_error::UpError,
 };
-
-/// Where HTTP is answered when nobody says otherwise and nobody else has it.
-const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
-/// Where DNS is.
-const DNS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5300);
-/// Where the twin is.
-const TWIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
-/// Ports of origins, below those that systems give to connections. A network begins at one that its id draws, so that
-/// networks of one machine seldom want the same while one rests.
-const ORIGIN_PORTS: Range<u16> = 7_500..8_000;
 
 /// What a start is told.
 #[derive(Debug, Default)]
@@ -51,62 +37,6 @@ pub struct UpOptions {
     pub readers: watch::Sender<Reading>,
 }
 
-/// The paths in a state folder.
-#[derive(Debug, Clone)]
-pub(crate) struct Folders {
-    pub(crate) state: PathBuf,
-    network: PathBuf,
-}
-
-impl Folders {
-    /// Names them. Relative ones begin at the current folder of the process.
-    pub(crate) fn of(state: &Path) -> io::Result<Self> {
-        let state = std::path::absolute(state)?;
-        Ok(Self { network: state.join("network"), state })
-    }
-
-    /// Makes both folders, for this user alone.
-    pub(crate) fn make(&self) -> Result<(), UpError> {
-        let made =
-            |path: &Path| private_folder(path).map_err(|source| UpError::Folder { path: path.to_owned(), source });
-        made(&self.state)?;
-        made(&self.network)
-    }
-
-    pub(crate) fn lock(&self) -> PathBuf {
-        self.network.join("lock")
-    }
-
-    pub(crate) fn settings(&self) -> PathBuf {
-        self.network.join("up.toml")
-    }
-
-    pub(crate) fn keys(&self) -> PathBuf {
-        self.network.join("keys")
-    }
-
-    pub(crate) fn catalog(&self) -> PathBuf {
-        self.network.join("catalog.sqlite")
-    }
-
-    pub(crate) fn edge(&self) -> PathBuf {
-        self.network.join("edge")
-    }
-
-    pub(crate) fn twin_config(&self) -> PathBuf {
-        self.state.join("twin.toml")
-    }
-
-    /// Is there while the catalog is made again.
-    pub(crate) fn unfinished_catalog(&self) -> PathBuf {
-        self.network.join("catalog.unfinished")
-    }
-
-    fn own_disk(&self) -> PathBuf {
-        self.network.join("disk1")
-    }
-}
-
 /// Returns the settings of this start, durable, and whether it is the first. `now` is in seconds since 1970. Blocks on
 /// the disk; for disks that do not answer, some seconds.
 ///
@@ -124,25 +54,7 @@ pub(crate) fn prepare(folders: &Folders, options: &UpOptions, now: u64) -> Resul
     let remembered = before.as_ref();
     clock::check(now, settings.seen)?;
     follow_disks(&mut settings, folders)?;
-    let dns_before = remembered.map(|before| before.dns);
-    let twin_before = remembered.and_then(|before| before.twin);
-    let http = options.http.or(remembered.map(|before| before.http));
-    let mut ours: Vec<u16> = [options.dns.or(dns_before), options.twin.or(twin_before)]
-        .into_iter()
-        .filter_map(|listen| listen?.address())
-        .chain(http)
-        .map(|address| address.port())
-        .collect();
-    settings.http = door("http", http, HTTP, Kind::Tcp, &ours)?;
-    ours.push(settings.http.port());
-    if !is_here(settings.http.ip()) {
-        return Err(UpError::Elsewhere { address: settings.http });
-    }
-    settings.dns = listen("dns", options.dns.or(dns_before), DNS, Kind::TcpAndUdp, &ours)?;
-    settings.twin = Some(listen("twin", options.twin.or(twin_before), TWIN, Kind::Tcp, &ours)?);
-    if let Some(port) = twice(settings.door_ports()) {
-        return Err(UpError::SamePort { port });
-    }
+    doors::choose(&mut settings, options, remembered)?;
     options.replaced.iter().try_for_each(|path| replace_disk(&mut settings, path))?;
     add_disks(&mut settings, folders, &options.disks)?;
     move_ports(&mut settings)?;
@@ -150,164 +62,6 @@ pub(crate) fn prepare(folders: &Folders, options: &UpOptions, now: u64) -> Resul
         settings.keep(&folders.settings())?;
     }
     Ok((settings, before.is_none()))
-}
-
-/// Returns where a door is answered that may be off.
-fn listen(
-    name: &'static str,
-    wanted: Option<Listen>,
-    default: SocketAddr,
-    kind: Kind,
-    ours: &[u16],
-) -> Result<Listen, UpError> {
-    match wanted {
-        Some(Listen::Off) => Ok(Listen::Off),
-        wanted => door(name, wanted.and_then(Listen::address), default, kind, ours).map(Listen::At),
-    }
-}
-
-/// Returns the address of a door: the one wanted, which was named or is remembered, else the first free one from a
-/// default on that is none of `ours`.
-fn door(
-    door: &'static str,
-    wanted: Option<SocketAddr>,
-    default: SocketAddr,
-    kind: Kind,
-    ours: &[u16],
-) -> Result<SocketAddr, UpError> {
-    let unusable = |address, source| UpError::Address { door, address, source };
-    let Some(address) = wanted else {
-        let free = ports::free_from(default, kind, |port| ours.contains(&port));
-        let free = free.map_err(|source| unusable(default, source))?;
-        return free.ok_or_else(|| UpError::Taken { door, address: default, holder: None });
-    };
-    if address.port() == 0 {
-        return ports::any(address, kind).map_err(|source| unusable(address, source));
-    }
-    if ports::is_taken(address, kind).map_err(|source| unusable(address, source))? {
-        return Err(UpError::Taken { door, address, holder: ports::holder(address.port()) });
-    }
-    Ok(address)
-}
-
-/// Returns a port that stands there twice.
-fn twice(mut ports: Vec<u16>) -> Option<u16> {
-    ports.sort_unstable();
-    ports.windows(2).find(|two| two[0] == two[1]).map(|two| two[0])
-}
-
-/// Returns whether browsers on this machine reach an address by a name below `localhost`.
-fn is_here(ip: IpAddr) -> bool {
-    ip.is_unspecified() || ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(Ipv6Addr::LOCALHOST)
-}
-
-/// Adds the disks that are not known yet; without any, one in the state folder.
-fn add_disks(settings: &mut Settings, folders: &Folders, named: &[PathBuf]) -> Result<(), UpError> {
-    let is_first = settings.disks.is_empty();
-    if is_first && named.is_empty() {
-        let path = folders.own_disk();
-        private_folder(&path).map_err(|source| UpError::Folder { path: path.clone(), source })?;
-        return add_disk(settings, &path, loss::ALONE);
-    }
-    let origins = if is_first && named.len() == 1 { loss::ALONE } else { 1 };
-    named.iter().try_for_each(|path| add_disk(settings, path, origins))
-}
-
-fn add_disk(settings: &mut Settings, named: &Path, origins: usize) -> Result<(), UpError> {
-    let unusable = |source| UpError::Disk { path: named.to_owned(), source };
-    if disk_at(settings, &std::path::absolute(named).map_err(unusable)?).is_some() {
-        return Ok(());
-    }
-    let Named { path, usable, mount, mark } = Named::ask(named).map_err(unusable)?;
-    if disk_at(settings, &path).is_some() {
-        return Ok(());
-    }
-    usable.map_err(unusable)?;
-    if let Some(mark) = mark {
-        if mark.network != settings.network {
-            return Err(UpError::ForeignDisk { path });
-        }
-        // It is one of ours, and was moved.
-        return match settings.disks.iter_mut().find(|disk| disk.name == mark.disk) {
-            Some(disk) => Ok((disk.path, disk.mount) = (path, mount)),
-            None => Err(UpError::UnknownDisk { path, disk: mark.disk }),
-        };
-    }
-    let is_nested = |other: &Path| path.starts_with(other) || other.starts_with(&path);
-    if let Some(other) = settings.disks.iter().find(|disk| is_nested(&disk.path)) {
-        return Err(UpError::Nested { path, other: other.path.clone() });
-    }
-    if settings.disks.len() == DISKS_MAX {
-        return Err(UpError::Disks);
-    }
-    settings.add(path, mount, origins, free_port)
-}
-
-/// Takes the folder in the place of a lost disk for its replacement.
-fn replace_disk(settings: &mut Settings, named: &Path) -> Result<(), UpError> {
-    let unusable = |source| UpError::Disk { path: named.to_owned(), source };
-    let Named { path, usable, mount, mark } = Named::ask(named).map_err(unusable)?;
-    usable.map_err(unusable)?;
-    let absolute = std::path::absolute(named).map_err(unusable)?;
-    let Some(at) = disk_at(settings, &absolute).or_else(|| disk_at(settings, &path)) else {
-        return Err(UpError::NoDiskThere { path });
-    };
-    let disk = &mut settings.disks[at];
-    match mark {
-        Some(mark) if mark.network != settings.network => Err(UpError::ForeignDisk { path }),
-        Some(mark) if mark.disk != disk.name => Err(UpError::OtherDisk { path, disk: mark.disk }),
-        // What was to be lost is there.
-        Some(_) => Ok(()),
-        None => Ok((disk.mount, disk.is_new) = (mount, true)),
-    }
-}
-
-/// Returns the position of the disk that lies at a path.
-fn disk_at(settings: &Settings, path: &Path) -> Option<usize> {
-    settings.disks.iter().position(|disk| disk.path == path)
-}
-
-/// A folder that was named, as it is found.
-struct Named {
-    /// Without links.
-    path: PathBuf,
-    usable: io::Result<()>,
-    mount: PathBuf,
-    mark: Option<Mark>,
-}
-
-impl Named {
-    /// Asks the disk, for some seconds.
-    fn ask(named: &Path) -> io::Result<Self> {
-        let named = named.to_owned();
-        let look = move || {
-            let path = named.canonicalize()?;
-            if !path.is_dir() {
-                return Err(io::ErrorKind::NotADirectory.into());
-            }
-            if path.to_str().is_none() {
-                return Err(io::Error::new(io::ErrorKind::InvalidFilename, "its name is not UTF-8"));
-            }
-            let mount = mount_point(&path).unwrap_or_else(|| PathBuf::from("/"));
-            Ok(Self { usable: client::is_usable_folder(&path), mark: read_mark(&path)?, mount, path })
-        };
-        Call::begin(look).answer().unwrap_or_else(|| Err(silent()))
-    }
-}
-
-fn silent() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "it does not answer")
-}
-
-/// Returns the next port for an origin.
-fn free_port(settings: &Settings) -> Result<u16, UpError> {
-    let drawn = settings.network.get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok()).unwrap_or(0);
-    let Range { start, end } = ORIGIN_PORTS;
-    let first = ports::loopback(start + drawn % (end - start));
-    let is_ours = |port| settings.door_ports().contains(&port) || settings.seats().any(|seat| seat.port == port);
-    let free = ports::free_from(first, Kind::Tcp, is_ours);
-    let taken = || UpError::OriginPort { source: io::ErrorKind::AddrInUse.into() };
-    Ok(free.map_err(|source| UpError::OriginPort { source })?.ok_or_else(taken)?.port())
 }
 
 /// Takes note of where the disks are mounted now, unless one of them knows better what the network is made of. A disk
@@ -336,23 +90,6 @@ fn follow_disks(settings: &mut Settings, folders: &Folders) -> Result<(), UpErro
     Ok(())
 }
 
-/// Gives origins whose ports others have, or doors, another: nobody but this program knows these.
-fn move_ports(settings: &mut Settings) -> Result<(), UpError> {
-    let doors = settings.door_ports();
-    for (disk, seat) in settings.all_seats() {
-        let address = ports::loopback(settings.disks[disk].origins[seat].port);
-        if doors.contains(&address.port())
-            || ports::is_taken(address, Kind::Tcp).map_err(|source| UpError::OriginPort { source })?
-        {
-            let port = free_port(settings)?;
-            let seat = &mut settings.disks[disk].origins[seat];
-            tracing::info!(node = %seat.name, %address, port, "the port of an origin is taken; it gets another");
-            seat.port = port;
-        }
-    }
-    Ok(())
-}
-
 fn random_id() -> Result<String, UpError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
@@ -361,9 +98,10 @@ fn random_id() -> Result<String, UpError> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, net::TcpListener};
+    use std::{fs, net::TcpListener, path::Path};
 
     use super::*;
+    use crate::{doors::TWIN, loss, origin_ports::free_port, ports};
 
     /// 2027.
     const NOW: u64 = 1_800_000_000;
