@@ -27,8 +27,10 @@ pub struct Account {
     pub http: SocketAddr,
     /// Where it answers DNS, if it does.
     pub dns: Option<SocketAddr>,
-    /// Where the twin answers the owner's programs, if it does.
+    /// Where the twin listens for the owner's programs, if it does.
     pub twin: Option<SocketAddr>,
+    /// Its URL: by TLS where twin.toml names a certificate.
+    pub twin_url: Option<String>,
     /// Why it does not, if it should.
     pub twin_gone: Option<String>,
     /// The template of URLs.
@@ -78,13 +80,15 @@ impl Account {
             origins: disk.origins.iter().map(|seat| seat.name.to_string()).collect(),
             gone: gone.map(ToString::to_string),
         };
+        let running = agent.as_ref().ok().and_then(Option::as_ref);
         Self {
             state: home.folders.state.clone(),
             owner: home.owner,
             has_key_file: home.has_key_file,
             http: edge.http,
             dns: edge.dns,
-            twin: agent.as_ref().ok().and_then(|agent| Some(agent.as_ref()?.address())),
+            twin: running.map(Agent::address),
+            twin_url: running.map(|agent| agent.url().to_owned()),
             twin_gone: agent
                 .as_ref()
                 .err()

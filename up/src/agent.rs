@@ -109,6 +109,11 @@ impl Agent {
         self.running.local_addr
     }
 
+    /// Returns where this machine reaches it.
+    pub(crate) fn url(&self) -> &str {
+        &self.running.url
+    }
+
     /// Stores in this profile what wishes for none.
     pub(crate) fn set_profile(&self, profile: Profile) {
         self.running.set_profile(profile);

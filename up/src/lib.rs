@@ -42,7 +42,6 @@ mod prepare;
 mod pulse;
 mod seat;
 mod settings;
-mod unwritable;
 mod up;
 mod up_error;
 
@@ -54,6 +53,5 @@ pub use owner::OwnerFault;
 pub use prepare::UpOptions;
 pub use pulse::Reading;
 pub use settings::{Listen, ListenError, SettingsError};
-pub use unwritable::Unwritable;
 pub use up::Up;
 pub use up_error::UpError;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client::Topology;
+use client::{Topology, Unwritable};
 use edge::Sockets;
 use format::NodeName;
 use sandbox::guard::ChildCommand;
@@ -16,7 +16,6 @@ use crate::{
     keeper::look_after,
     lock::Lock,
     prepare::UpOptions,
-    unwritable::Unwritable,
     up_error::UpError,
 };
 

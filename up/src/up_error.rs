@@ -6,12 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use client::IdentityError;
+use client::{IdentityError, Unwritable};
 
-use crate::{
-    clock::ClockFault, keys::KeysError, owner::OwnerFault, settings::SettingsError, unwritable::Unwritable,
-    up::READY_DEADLINE,
-};
+use crate::{clock::ClockFault, keys::KeysError, owner::OwnerFault, settings::SettingsError, up::READY_DEADLINE};
 
 /// Why the network does not start.
 #[derive(Debug, thiserror::Error)]

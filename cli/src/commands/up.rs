@@ -170,13 +170,13 @@ fn text(account: &Account, link: Option<&str>, program: &str, is_default_state: 
 
 /// Says where the twin answers programs and browsers, or why it does not.
 fn twin(account: &Account, link: Option<&str>, program: &str) -> String {
-    match (account.twin, &account.twin_gone) {
-        (Some(address), _) => {
+    match (&account.twin_url, &account.twin_gone) {
+        (Some(url), _) => {
             let console = match link {
                 Some(link) => format!("{link}, for one browser within ten minutes"),
                 None => format!("{program} twin console prints a link for a browser"),
             };
-            format!("http://{address}, for programs with a token: {program} twin token new NAME\n  console  {console}")
+            format!("{url}, for programs with a token: {program} twin token new NAME\n  console  {console}")
         }
         (None, Some(why)) => format!("LEFT OUT: {why}"),
         (None, None) => "off".to_owned(),
@@ -261,6 +261,7 @@ mod tests {
             http: "127.0.0.1:8080".parse().unwrap(),
             dns: None,
             twin: Some("127.0.0.1:8081".parse().unwrap()),
+            twin_url: Some("http://127.0.0.1:8081".to_owned()),
             twin_gone: None,
             url: "http://{label}.localhost:8080/{name}".to_owned(),
             profile: profile.to_owned(),
@@ -285,7 +286,7 @@ mod tests {
         }
         let linked = text(&account(&[("/", None)], "2+1", 0), Some("http://x/#key=y"), "evernear", true);
         assert!(linked.contains("  console  http://x/#key=y, for one browser"), "{linked}");
-        let out = Account { twin: None, twin_gone: Some("why".into()), ..account(&[("/", None)], "2+1", 0) };
+        let out = Account { twin_url: None, twin_gone: Some("why".into()), ..account(&[("/", None)], "2+1", 0) };
         assert!(text(&out, None, "evernear", true).contains("  twin  LEFT OUT: why\n"));
         let off = Account { twin_gone: None, ..out };
         assert!(text(&off, None, "evernear", true).contains("  twin  off\n"));
