@@ -177,6 +177,7 @@ fn lock(state: &Path) -> Result<File, StartError> {
 async fn run(service: Arc<Service>, listener: TcpListener, router: Router, lock: File) {
     service.tasks.spawn(door::accept(service.clone(), listener, router));
     service.tasks.spawn(service.clone().sweep_often());
+    service.tasks.spawn(service.clone().reconcile_often());
     service.tasks.spawn(service.clone().watch_tokens());
     service.stop.cancelled().await;
     service.tasks.close();

@@ -1,7 +1,7 @@
 //! What all requests share: the twin, the store, the accounts, the places for uploads, and what ends them.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use format::Retention;
+use format::{Locator, Retention};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use twin::{ApiConfig, Batch, PutOptions, Twin, UrlTemplate};
@@ -22,7 +22,7 @@ use crate::{
     places::Places,
     quota::{Accounts, Holder, Reservation},
     rate::Rates,
-    refusal::Refusal,
+    refusal::{Refusal, causes},
     spool::Spool,
     store::{Freed, Source, Store, StoreError, Write, share},
     token::{Grant, Scope, TokenId},
@@ -34,6 +34,12 @@ use crate::{
 const CARS_MAX: usize = 8;
 /// How often what broken uploads left is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often rows of what is no more are looked for: what other programs erase is mostly found when it is asked for.
+const RECONCILE_EVERY: Duration = Duration::from_secs(86_400);
+/// The same while nodes do not say.
+const RECONCILE_AGAIN: Duration = Duration::from_secs(600);
+/// Rows that are looked at together.
+const RECONCILED_AT_ONCE: u32 = 256;
 /// How often it is looked whether tokens were ended by which requests are under way.
 const TOKENS_EVERY: Duration = Duration::from_secs(1);
 
@@ -287,15 +293,6 @@ impl Service {
             if let Err(refusal) = self.sweep_resumables().await {
                 tracing::warn!(reason = refusal.message, "uploads in several requests cannot be looked at");
             }
-            if !is_reconciled {
-                match self.stop.run_until_cancelled(Box::pin(self.reconcile())).await {
-                    Some(Ok(())) => is_reconciled = true,
-                    Some(Err(refusal)) => {
-                        tracing::warn!(reason = refusal.message, "what other programs erased cannot be looked for yet");
-                    }
-                    None => return,
-                }
-            }
             let next = tokio::time::sleep(SWEEP_EVERY);
             if self.stop.run_until_cancelled(next).await.is_none() {
                 return;
@@ -323,29 +320,58 @@ impl Service {
         }
     }
 
-    /// Forgets rows of what was erased by other programs, or by a request that a crash cut short. That the index does
-    /// not know an upload says nothing: it may be an older copy, or made anew. A row goes when nodes have the owner's
-    /// word that the object was erased, and stays otherwise. Cancel safe.
-    async fn reconcile(&self) -> Result<(), Refusal> {
-        // The rows first: what is stored meanwhile is in the index by then.
-        let kept = self.store.kept().await?;
-        self.twin.catch_up().await?;
-        let held = self.twin.list().await;
-        let by_locator = kept.into_iter().filter_map(|upload| Some((upload.locator?, upload)));
-        let unknown: Vec<_> = by_locator.filter(|(locator, _)| !held.contains_key(locator)).collect();
-        if unknown.is_empty() {
-            return Ok(());
+    /// Looks for rows of what is no more, now and then, until the twin stops.
+    pub(crate) async fn reconcile_often(self: Arc<Self>) {
+        loop {
+            let pause = match self.stop.run_until_cancelled(Box::pin(self.reconcile())).await {
+                Some(Ok(0)) => RECONCILE_EVERY,
+                Some(Ok(untold)) => {
+                    tracing::warn!(
+                        untold,
+                        "nodes do not say yet whether uploads that the index does not know are over"
+                    );
+                    RECONCILE_AGAIN
+                }
+                Some(Err(refusal)) => {
+                    tracing::warn!(reason = refusal.message, "what other programs erased cannot be looked for yet");
+                    RECONCILE_AGAIN
+                }
+                None => return,
+            };
+            if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
         }
-        let erased = self.twin.erased(unknown.iter().map(|(locator, _)| *locator).collect()).await?;
-        let (gone, left): (Vec<_>, Vec<_>) = unknown.into_iter().partition(|(locator, _)| erased.contains(locator));
-        for (_, upload) in gone {
-            self.write(Write::Drop(upload.batch)).await?;
+    }
+
+    /// Forgets rows of what was erased by other programs, or by a request that a crash cut short, and of what ended by
+    /// itself. That the index does not know an upload says nothing: it may be an older copy, or made anew. A row goes
+    /// by the word of the owner that nodes have ([`twin::Over`]), and stays otherwise. Returns of how many uploads
+    /// nodes say nothing. Cancel safe.
+    async fn reconcile(&self) -> Result<usize, Refusal> {
+        let (mut after, mut unlisted, mut untold) = (None, 0, 0);
+        loop {
+            // The rows first: what is stored meanwhile is in the index by then.
+            let kept = self.store.kept(after, RECONCILED_AT_ONCE).await?;
+            let Some((_, last)) = kept.last() else { break };
+            after = Some(*last);
+            let rows: BTreeMap<Locator, Batch> = kept.into_iter().collect();
+            let over = self.twin.over(rows.keys().copied().collect()).await?;
+            for batch in over.gone.iter().filter_map(|locator| rows.get(locator)) {
+                self.write(Write::Drop(*batch)).await?;
+            }
+            (unlisted, untold) = (unlisted + over.unlisted.len(), untold + over.untold.len());
+            if let Some((locator, error)) = over.untold.first_key_value() {
+                tracing::debug!(%locator, error = causes(error), "nodes do not say whether an upload is over");
+            }
         }
-        if !left.is_empty() {
-            let uploads = left.len();
-            tracing::warn!(uploads, "the index does not know what was stored; `evernear owner recover` brings it back");
+        if unlisted > 0 {
+            tracing::warn!(
+                unlisted,
+                "the index does not know what was stored; `evernear owner recover` brings it back"
+            );
         }
-        Ok(())
+        Ok(untold)
     }
 }
 

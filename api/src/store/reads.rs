@@ -276,13 +276,21 @@ impl Store {
         rows.iter().map(upload).collect()
     }
 
-    /// Returns all uploads that were stored.
+    /// Returns the objects of the next uploads that were stored, after one of them.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn kept(&self) -> Result<Vec<Upload>, StoreError> {
-        let rows = query(concat!(uploads!(), "WHERE state = 1")).fetch_all(&self.readers).await?;
-        rows.iter().map(upload).collect()
+    pub(crate) async fn kept(&self, after: Option<Batch>, limit: u32) -> Result<Vec<(Locator, Batch)>, StoreError> {
+        const TABLE: &str = "uploads";
+        const PAGE: &str = "SELECT locator, batch FROM uploads
+            WHERE state = 1 AND locator IS NOT NULL AND batch > $1 ORDER BY batch LIMIT $2";
+        let after = after.map_or_else(Vec::new, |batch| batch.0.to_vec());
+        let rows = query(PAGE).bind(after).bind(i64::from(limit)).fetch_all(&self.readers).await?;
+        let kept = |row: &SqliteRow| {
+            let (locator, batch) = (exact(row.try_get("locator")?, TABLE)?, exact(row.try_get("batch")?, TABLE)?);
+            Ok::<_, StoreError>((Locator(locator), Batch(batch)))
+        };
+        rows.iter().map(kept).collect()
     }
 
     /// Returns an upload in several requests.

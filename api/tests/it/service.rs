@@ -138,12 +138,16 @@ impl Service {
         (self.address, self.running) = (running.local_addr, Some(running));
     }
 
+    /// Opens the owner's index, as a command beside the twin does.
+    pub(crate) fn index(&self) -> Index {
+        Index::open(self.twin_index(), &OwnerSecret::from_bytes([1; 32])).unwrap()
+    }
+
     /// Deletes the owner's index, as where only the rest came back from a backup. It must be stopped.
     pub(crate) fn lose_index(&mut self) {
         std::fs::remove_file(self.twin_index()).unwrap();
         let secret = OwnerSecret::from_bytes([1; 32]);
-        let index = Index::open(self.twin_index(), &secret).unwrap();
-        self.twin = Arc::new(Twin::new(&secret, index, self.network.clone()));
+        self.twin = Arc::new(Twin::new(&secret, self.index(), self.network.clone()));
     }
 
     fn twin_index(&self) -> PathBuf {
@@ -153,6 +157,11 @@ impl Service {
     /// Starts another on the same folder.
     pub(crate) async fn second(&self) -> Result<Running, StartError> {
         Api::start(&config(), &self.state, self.twin.clone(), self.compiler.clone(), CancellationToken::new()).await
+    }
+
+    /// Opens the file of tokens and uploads, as a program that looks into it.
+    pub(crate) async fn file(&self) -> sqlx::SqlitePool {
+        sqlx::SqlitePool::connect(&format!("sqlite://{}", self.state.join(api::STORE_FILE).display())).await.unwrap()
     }
 
     /// Returns the uploads that wait in the spool.
