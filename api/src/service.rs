@@ -19,6 +19,7 @@ use crate::{
     callers::Callers,
     intake::IntakeError,
     lineage::Lineage,
+    lived::{Lived, Living},
     places::Places,
     quota::{Accounts, Holder, Reservation},
     rate::Rates,
@@ -34,6 +35,9 @@ use crate::{
 const CARS_MAX: usize = 8;
 /// How often what broken uploads left is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often the time that was seen to pass is written down, in seconds of it: a crash loses no more, and what is lost
+/// is mostly counted as an absence.
+const LIVED_EVERY: u64 = 3600;
 /// How often rows of what is no more are looked for: what other programs erase is mostly found when it is asked for.
 const RECONCILE_EVERY: Duration = Duration::from_secs(86_400);
 /// The same while nodes do not say.
@@ -59,6 +63,7 @@ pub(crate) struct Service {
     pub(crate) callers: Arc<Callers>,
     rates: Mutex<Rates>,
     started: Instant,
+    living: Mutex<Living>,
     /// Where uploads of several requests wait.
     pub(crate) spool: Spool,
     /// Who works on an upload in several requests.
@@ -111,6 +116,7 @@ impl Service {
         let counted = store.counted().await?;
         let lineage = Lineage::of(&store.tokens().await?);
         let line = |token| lineage.line(token).iter().map(|kin| kin.token).collect();
+        let living = Living::begin(store.lived().await?, now(), Instant::now());
         let connections = usize::try_from(share(config.connections_max.into())).unwrap_or(usize::MAX);
         Ok(Arc::new(Self {
             streams: Places::new(config.streams_max.try_into().unwrap_or(1)),
@@ -132,6 +138,7 @@ impl Service {
             parts: Turns::default(),
             rates: Mutex::default(),
             started: Instant::now(),
+            living: Mutex::new(living),
             tasks: TaskTracker::new(),
             stop,
             cut: CancellationToken::new(),
@@ -232,6 +239,15 @@ impl Service {
         now.max(before + 1)
     }
 
+    /// Returns the seconds that were seen to pass, by which what waits in the spool goes.
+    pub(crate) fn lived(&self) -> u64 {
+        self.look().seconds
+    }
+
+    fn look(&self) -> Lived {
+        lock(&self.living).look(now(), Instant::now())
+    }
+
     /// Returns where this API listens, as IPFS writes addresses.
     pub(crate) fn multiaddr(&self) -> String {
         let address = self.config.listen;
@@ -272,8 +288,15 @@ impl Service {
 
     /// Ends what broken uploads left, of earlier runs too, until the twin stops.
     pub(crate) async fn sweep_often(self: Arc<Self>) {
-        let mut is_reconciled = false;
+        let mut written = None;
         loop {
+            let lived = self.look();
+            if written.is_none_or(|written| lived.seconds >= written + LIVED_EVERY) {
+                match self.write(Write::Lived(lived)).await {
+                    Ok(()) => written = Some(lived.seconds),
+                    Err(error) => tracing::warn!(%error, "the time that passed is not written down yet"),
+                }
+            }
             match self.store.open_batches().await {
                 Ok(open) => {
                     for batch in open {

@@ -49,6 +49,7 @@ use tokio::{
 use twin::Batch;
 
 use crate::{
+    lived::Lived,
     session::SecretHash,
     token::{Grant, TokenHash, TokenId},
 };
@@ -209,6 +210,8 @@ pub(crate) enum Write {
         token: TokenId,
         bytes: u64,
         cid: String,
+        /// When it came, in seconds that were seen to pass.
+        arrived: u64,
     },
     /// It has another title from now on.
     Title {
@@ -250,6 +253,8 @@ pub(crate) enum Write {
     Unpin(Batch),
     /// Nothing of it is left.
     Drop(Batch),
+    /// So much time was seen to pass.
+    Lived(Lived),
     Audit(Line),
 }
 
@@ -360,6 +365,7 @@ pub(crate) struct Resumable {
     pub(crate) token: TokenId,
     /// Seconds since 1970.
     pub(crate) created: u64,
+    /// Seconds that were seen to pass.
     pub(crate) expires: u64,
     /// Bytes that there will be, and that are durable.
     pub(crate) length: u64,
@@ -382,7 +388,7 @@ pub(crate) struct Resumable {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) reason: String,
-    /// When it is tried again, seconds since 1970.
+    /// When it is tried again, in seconds that were seen to pass.
     pub(crate) due: u64,
     /// Whether its owner is at fault.
     pub(crate) refused: bool,

@@ -97,11 +97,6 @@ fn refused(status: StatusCode, message: &str) -> Refusal {
     Refusal::new(status, "TUS_ERROR", message)
 }
 
-/// Moments as HTTP has them (RFC 9110 section 5.6.7).
-fn http_date(seconds: u64) -> String {
-    httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_secs(seconds))
-}
-
 /// `POST /tus`.
 pub(crate) async fn create(
     State(service): State<Arc<Service>>,
@@ -143,7 +138,7 @@ pub(crate) async fn create(
         batch,
         token: grant.id,
         created: now,
-        expires: now + EXPIRY_SECONDS,
+        expires: service.lived() + EXPIRY_SECONDS,
         length,
         offset: if parts.is_empty() { 0 } else { length },
         metadata: metadata.text,
@@ -174,7 +169,7 @@ pub(crate) async fn create(
     }
     let mut fields = vec![
         ("location", format!("/tus/{batch}")),
-        ("upload-expires", http_date(upload.expires)),
+        ("upload-expires", service.date_of(upload.expires)),
         ("upload-offset", upload.offset.to_string()),
     ];
     let mut subject = Subject { locator: None, bytes: 0 };
@@ -208,12 +203,12 @@ pub(crate) async fn head(
     let upload = service.own_upload(&grant, &id).await?;
     let mut fields = vec![("upload-offset", upload.offset.to_string()), ("upload-length", upload.length.to_string())];
     if !upload.is_whole() || upload.is_part() {
-        fields.push(("upload-expires", http_date(upload.expires)));
+        fields.push(("upload-expires", service.date_of(upload.expires)));
     }
     if let Some(Fault { reason, due, .. }) = &upload.fault {
         let shown = reason.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' });
         fields.push((FAULT, shown.collect()));
-        fields.push(("retry-after", due.saturating_sub(service::now()).max(1).to_string()));
+        fields.push(("retry-after", due.saturating_sub(service.lived()).max(1).to_string()));
     }
     fields.extend(upload.metadata.clone().map(|text| ("upload-metadata", text)));
     fields.extend(upload.concat.clone().map(|text| ("upload-concat", text)));
@@ -231,7 +226,7 @@ pub(crate) async fn file(
     let unfinished = || match &upload.fault {
         Some(Fault { reason, due, .. }) => {
             let message = format!("it is whole and not stored yet: {reason}");
-            let wait = due.saturating_sub(service::now()).max(1);
+            let wait = due.saturating_sub(service.lived()).max(1);
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "ERROR_UNAVAILABLE", message).after(wait)
         }
         None => Refusal::not_found("the upload is not whole yet"),
@@ -268,7 +263,7 @@ pub(crate) async fn patch(
     }
     let (offset, is_whole) = service.append(upload.clone(), &sent.headers, sent.body).await?;
     let mut subject = Subject { locator: None, bytes: offset - upload.offset };
-    let mut fields = vec![("upload-offset", offset.to_string()), ("upload-expires", http_date(upload.expires))];
+    let mut fields = vec![("upload-offset", offset.to_string()), ("upload-expires", service.date_of(upload.expires))];
     if is_whole && upload.concat.is_none() {
         subject = service.finish(&Resumable { offset, ..upload }).await?;
         fields.extend(stored_fields(&service, subject).await?);
@@ -351,6 +346,12 @@ fn spool_fault(error: io::Error) -> Refusal {
 }
 
 impl Service {
+    /// Returns the date of a moment that is told in seconds that were seen to pass.
+    fn date_of(&self, moment: u64) -> String {
+        let left = moment.saturating_sub(self.lived());
+        httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_secs(service::now() + left))
+    }
+
     /// Returns an upload of this token, or of any where an admin asks.
     async fn upload_to_end(&self, grant: &Grant, id: &str) -> Result<Resumable, Refusal> {
         let none = || Refusal::not_found("there is no such upload");
@@ -367,7 +368,7 @@ impl Service {
         if upload.token != grant.id {
             return Err(none());
         }
-        if upload.locator.is_none() && upload.has_expired(service::now()) {
+        if upload.locator.is_none() && upload.has_expired(self.lived()) {
             return Err(refused(StatusCode::GONE, "the upload has expired; begin it anew"));
         }
         Ok(upload)
@@ -518,7 +519,7 @@ impl Service {
         if let Err(refusal) = &finished {
             let reason: String = refusal.message.chars().take(REASON_CHARACTERS_MAX).collect();
             tracing::warn!(batch = %upload.batch, reason, "an upload that is whole is not stored yet");
-            let fault = Fault { reason, due: service::now() + pause(upload.tries), refused };
+            let fault = Fault { reason, due: self.lived() + pause(upload.tries), refused };
             self.write(Write::Failed { batch: upload.batch, fault }).await?;
         }
         finished
@@ -579,7 +580,7 @@ impl Service {
     /// Forgets some of what tokens that were ended did not finish. Returns how many uploads these were.
     pub(crate) async fn drop_ended_resumables(&self) -> Result<usize, Refusal> {
         let mut dropped = 0;
-        for batch in self.store.resumables_of_ended(service::now()).await? {
+        for batch in self.store.resumables_of_ended(self.lived(), service::now()).await? {
             let Some(_turn) = self.turns.wait(&batch, TURN_WAIT).await else { continue };
             match self.give_up(batch).await {
                 Ok(()) => dropped += 1,
@@ -595,17 +596,17 @@ impl Service {
     /// Stores what is whole and was not stored, and forgets what has expired. Whoever works on an upload is let be, and
     /// one that cannot be forgotten keeps no other from it.
     pub(crate) async fn sweep_resumables(self: &Arc<Self>) -> Result<(), Refusal> {
-        for upload in self.store.expired(service::now()).await? {
+        for upload in self.store.expired(self.lived()).await? {
             let Some(_turn) = self.turns.take(&upload.batch) else { continue };
             let upload = self.store.resumable(upload.batch).await?;
-            if let Some(upload) = upload.filter(|upload| upload.has_expired(service::now()))
+            if let Some(upload) = upload.filter(|upload| upload.has_expired(self.lived()))
                 && let Err(refusal) = self.give_up(upload.batch).await
             {
                 let reason = refusal.message;
                 tracing::warn!(batch = %upload.batch, reason, "an upload has expired and is not forgotten yet");
             }
         }
-        for upload in self.store.due(service::now()).await? {
+        for upload in self.store.due(self.lived(), service::now()).await? {
             if self.stop.is_cancelled() {
                 return Ok(());
             }

@@ -117,10 +117,10 @@ async fn parts_that_nobody_completes_go_after_a_week_and_a_delete_takes_them_at_
     }
     assert_eq!(service.client().get("/").await.field("count"), "2");
     service.stop().await;
-    let file = format!("sqlite://{}", service.state.join(api::STORE_FILE).display());
-    let file = sqlx::SqlitePool::connect(&file).await.unwrap();
-    let aged = "UPDATE uploads SET created = created - 8 * 86400 * 1000 WHERE cid = $1";
-    assert_eq!(sqlx::query(aged).bind(&old.cid).execute(&file).await.unwrap().rows_affected(), 1);
+    service.pass(8 * 86_400).await;
+    let file = service.file().await;
+    let newer = "UPDATE uploads SET arrived = 8 * 86400 WHERE cid = $1";
+    assert_eq!(sqlx::query(newer).bind(&new.cid).execute(&file).await.unwrap().rows_affected(), 1);
     file.close().await;
     service.start_again().await;
     let client = service.client();

@@ -164,6 +164,14 @@ impl Service {
         sqlx::SqlitePool::connect(&format!("sqlite://{}", self.state.join(api::STORE_FILE).display())).await.unwrap()
     }
 
+    /// Has so many seconds pass for what waits in the spool. It must be stopped.
+    pub(crate) async fn pass(&self, seconds: i64) {
+        let file = self.file().await;
+        let passed = sqlx::query("UPDATE lived SET seconds = seconds + $1").bind(seconds).execute(&file).await.unwrap();
+        assert_eq!(passed.rows_affected(), 1);
+        file.close().await;
+    }
+
     /// Returns the uploads that wait in the spool.
     pub(crate) fn spooled(&self) -> Vec<PathBuf> {
         std::fs::read_dir(self.state.join("spool")).unwrap().map(|entry| entry.unwrap().path()).collect()

@@ -238,7 +238,7 @@ async fn what_came_whole_waits_for_nodes_that_are_away_beyond_its_time_and_says_
     service.stop().await;
     let file = format!("sqlite://{}", service.state.join(api::STORE_FILE).display());
     let file = sqlx::SqlitePool::connect(&file).await.unwrap();
-    sqlx::query("UPDATE resumables SET expires = 1, due = 1").execute(&file).await.unwrap();
+    sqlx::query("UPDATE resumables SET expires = 0, due = 0").execute(&file).await.unwrap();
     file.close().await;
     are_away.store(false, Relaxed);
     service.start_again().await;
@@ -283,7 +283,7 @@ async fn a_row_that_cannot_be_forgotten_keeps_no_room_and_no_other_row() {
     assert_eq!((service.spooled().len(), patch(&service.client(), &path, 800, b"x").await.status), (1, 410));
     // Both expire.
     service.stop().await;
-    sqlx::query("UPDATE resumables SET expires = 1").execute(&file).await.unwrap();
+    sqlx::query("UPDATE resumables SET expires = 0").execute(&file).await.unwrap();
     service.start_again().await;
     until("the other is forgotten", async || batches().await == [stuck.clone()]).await;
     assert!(service.spooled().is_empty());
@@ -354,4 +354,29 @@ async fn what_came_whole_by_a_token_that_was_ended_is_never_stored() {
     service.start_again().await;
     until("it is given up", async || service.spooled().is_empty()).await;
     assert_eq!(service.client().get("/files").await.body["count"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_days_ahead_ends_nothing_that_was_acknowledged() {
+    let mut service = Service::start().await;
+    let client = service.client();
+    let path = create(&client, 1000).await;
+    assert_eq!(patch(&client, &path, 0, &noise(800)).await.status, 204);
+    let Split { cid, parts: [first, second] } = Split::of(&noise(1 << 20));
+    assert_eq!(upload(&client, &first).await.status, 200);
+    service.stop().await;
+    let file = service.file().await;
+    sqlx::query("UPDATE lived SET latest = latest - 30 * 86400").execute(&file).await.unwrap();
+    service.start_again().await;
+    // To its end a sweep takes part in.
+    service.stop().await;
+    let lived: i64 = sqlx::query_scalar("SELECT seconds FROM lived").fetch_one(&file).await.unwrap();
+    assert!((86_400..2 * 86_400).contains(&lived), "{lived}");
+    file.close().await;
+    service.start_again().await;
+    let client = service.client();
+    let (status, head) = fields(&client, &path).await;
+    assert_eq!((status, &head["upload-offset"]), (200, &"800".parse().unwrap()));
+    assert_eq!(client.get(&format!("/{cid}")).await.status, 200);
+    assert_eq!(upload(&client, &second).await.body["value"]["pin"]["status"], "pinned");
 }
