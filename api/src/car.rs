@@ -108,13 +108,15 @@ impl Service {
         wanted: &Wanted,
     ) -> Result<(Cid, Came, Turn<'_, String>), Refusal> {
         let (batch, token, spool) = (under_way.batch, under_way.token, self.spool.clone());
+        let promised = self.check_room(body.announced()).await?;
         // Each takes a thread.
         let place = self.cars.take(self.lineage.root(token), self.config.wait()).await;
         body.held.set(Some(place.ok_or_else(|| Refusal::busy().closing())?));
         let (inlet, outlet) = pipe();
         let receiving = spawn_blocking(move || {
             let into = (&spool.create(batch, PART)?, spool.path(batch, PART));
-            Part::receive(outlet, into, &spool.create(batch, BLOCKS)?)
+            let list = spool.create(batch, BLOCKS)?;
+            Part::receive(outlet, into, &list, |bytes| spool.check_room(bytes, promised))
         });
         // A body that breaks off is the cause of what the reader says.
         body.pour(inlet).await?;

@@ -32,7 +32,6 @@ use axum::{
 };
 use bytes::BytesMut;
 use serde_json::json;
-use tokio::task::spawn_blocking;
 use twin::{Batch, Incoming, Progress};
 use unixfs::Profile;
 
@@ -49,6 +48,7 @@ use crate::{
     quota::{Reservation, counted},
     refusal::Refusal,
     service::{self, Service},
+    spool::Spool,
     store::{Fault, MadeOf, Resumable, Source, Write},
     token::{Grant, Scope, TokenFault},
     turns::Turn,
@@ -77,8 +77,6 @@ const CHECKSUM_MISMATCH: u16 = 460;
 const FAULT: &str = "x-evernear-fault";
 /// The bytes of an upload.
 const DATA: &str = "data";
-/// A chunk whose checksum is not looked at yet.
-const CHUNK: &str = "chunk";
 
 /// Answers in the form of tus.
 fn answer(status: StatusCode, fields: Vec<(&'static str, String)>) -> Response {
@@ -132,6 +130,7 @@ pub(crate) async fn create(
     if parts.is_empty() {
         account.reach(counts)?;
         spooled.reach(counts)?;
+        service.check_room(counts).await?;
     }
     let batch = Batch::draw().map_err(|error| Refusal::own(&error))?;
     let upload = Resumable {
@@ -150,13 +149,7 @@ pub(crate) async fn create(
         fault: None,
     };
     let turn = service.turn(batch).await?;
-    let spool = service.spool.clone();
-    let coming = upload.length - upload.offset;
-    let make = move || {
-        spool.check_room(coming)?;
-        spool.create(batch, DATA).map(drop)
-    };
-    spawn_blocking(make).await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)?;
+    service.on_spool(move |spool| spool.create(batch, DATA).map(drop)).await?;
     let parts: Vec<Batch> = parts.iter().map(|part| part.batch).collect();
     let begun = service.write(Write::Resumable { row: Box::new(upload.clone()), parts: parts.clone() }).await;
     if let Err(error) = begun {
@@ -337,7 +330,7 @@ fn options(
     Ok(options)
 }
 
-fn spool_fault(error: io::Error) -> Refusal {
+pub(crate) fn spool_fault(error: io::Error) -> Refusal {
     match error.kind() {
         // It was given up, and could not be forgotten yet.
         io::ErrorKind::NotFound => refused(StatusCode::GONE, "nothing is left of the upload; begin it anew").closing(),
@@ -397,8 +390,8 @@ impl Service {
         self.turns.wait(&batch, TURN_WAIT).await.ok_or_else(locked)
     }
 
-    /// Appends a chunk. Returns the new offset, and whether all came. What came of a chunk that breaks off stays,
-    /// unless it has a checksum.
+    /// Appends a chunk. Returns the new offset, and whether all came. What came of a chunk that breaks off stays as far
+    /// as it was told, of one with a checksum nothing.
     async fn append(
         self: &Arc<Self>,
         upload: Resumable,
@@ -426,21 +419,29 @@ impl Service {
         mut body: Body,
         checksum: Option<Checksum>,
     ) -> Result<(u64, bool), Refusal> {
-        let (batch, spool) = (upload.batch, self.spool.clone());
-        let is_checked = checksum.is_some();
-        let opened = spawn_blocking(move || {
-            let data = spool.file(batch, DATA)?;
-            if !is_checked {
-                return Ok((Arc::new(data), None));
-            }
-            spool.remove_file(batch, CHUNK)?;
-            Ok::<_, io::Error>((Arc::new(data), Some(Arc::new(spool.create(batch, CHUNK)?))))
-        });
-        let (data, chunk) = opened.await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)?;
-        let (into, base) = match &chunk {
-            Some(chunk) => (chunk.clone(), 0),
-            None => (data.clone(), upload.offset),
-        };
+        let batch = upload.batch;
+        let data = Arc::new(self.on_spool(move |spool| spool.file(batch, DATA)).await?);
+        let mut told = upload.offset;
+        let appended = self.write_chunk(&upload, &data, &mut body, checksum, &mut told).await;
+        if appended.is_err()
+            && let Err(refusal) = self.on_spool(move |_| data.set_len(told)).await
+        {
+            tracing::warn!(%batch, reason = refusal.message, "what came of a chunk that does not count stays for now");
+        }
+        appended.map(|()| (told, told == upload.length))
+    }
+
+    /// Writes a chunk behind what came before, and tells how far it is durable. `told` is the last offset that may have
+    /// been told.
+    async fn write_chunk(
+        &self,
+        upload: &Resumable,
+        data: &Arc<File>,
+        body: &mut Body,
+        checksum: Option<Checksum>,
+        told: &mut u64,
+    ) -> Result<(), Refusal> {
+        let base = upload.offset;
         let (mut at, mut synced, mut buffer) = (base, base, BytesMut::new());
         let broke = loop {
             let frame = body.next().await;
@@ -449,23 +450,22 @@ impl Service {
                 buffer.extend_from_slice(bytes);
             }
             if buffer.len() >= WRITE_BYTES || is_end {
-                let (file, bytes) = (into.clone(), buffer.split().freeze());
+                let (file, bytes) = (data.clone(), buffer.split().freeze());
                 let (start, length) = (at, bytes.len() as u64);
                 let is_due = at + length - synced >= SYNC_BYTES || is_end;
-                let spool = self.spool.clone();
-                let written = spawn_blocking(move || {
+                let write = move |spool: &Spool| {
                     // Others write too.
-                    spool.check_room(length)?;
+                    spool.check_room(length, 0)?;
                     file.write_all_at(&bytes, start)?;
                     if is_due { file.sync_all() } else { Ok(()) }
-                });
-                written.await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)?;
+                };
+                self.on_spool(write).await?;
                 at += length;
-                if is_due && chunk.is_none() && at > synced {
-                    self.store.write(Write::Offset { batch, offset: at }).await?;
-                }
                 if is_due {
                     synced = at;
+                }
+                if is_due && checksum.is_none() {
+                    self.tell(upload.batch, at, told).await?;
                 }
             }
             match frame {
@@ -474,35 +474,27 @@ impl Service {
                 Err(error) => break Some(error),
             }
         };
-        if let (Some(chunk), Some(checksum)) = (chunk, checksum) {
-            // Nothing of a chunk counts that is not what its sender meant.
-            if let Some(error) = broke {
-                return Err(error.into());
-            }
-            let from = upload.offset;
-            let spool = self.spool.clone();
-            let taken = spawn_blocking(move || {
-                let is_right = checksum.is_of(&chunk, at)?;
-                if is_right {
-                    spool.check_room(at)?;
-                    copy(&chunk, at, &data, from)?;
-                    data.sync_all()?;
-                }
-                spool.remove_file(batch, CHUNK)?;
-                Ok::<_, io::Error>(is_right)
-            });
-            if !taken.await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)? {
-                let status = StatusCode::from_u16(CHECKSUM_MISMATCH).unwrap_or(StatusCode::BAD_REQUEST);
-                return Err(refused(status, "the chunk is not what its checksum says; send it again"));
-            }
-            at += from;
-            self.store.write(Write::Offset { batch, offset: at }).await?;
-            return Ok((at, at == upload.length));
+        if let Some(error) = broke {
+            return Err(error.into());
         }
-        match broke {
-            Some(error) => Err(error.into()),
-            None => Ok((at, at == upload.length)),
+        let Some(checksum) = checksum else { return Ok(()) };
+        // Nothing of a chunk counts that is not what its sender meant.
+        let file = data.clone();
+        if !self.on_spool(move |_| checksum.is_of(&file, base..at)).await? {
+            let status = StatusCode::from_u16(CHECKSUM_MISMATCH).unwrap_or(StatusCode::BAD_REQUEST);
+            return Err(refused(status, "the chunk is not what its checksum says; send it again"));
         }
+        self.tell(upload.batch, at, told).await
+    }
+
+    /// Writes down how much is durable.
+    async fn tell(&self, batch: Batch, offset: u64, told: &mut u64) -> Result<(), Refusal> {
+        if offset > *told {
+            // Whatever becomes of the write, it may be there after a crash.
+            *told = offset;
+            self.store.write(Write::Offset { batch, offset }).await?;
+        }
+        Ok(())
     }
 
     /// Stores an upload that is whole, in its turn. Returns what became of it. What keeps it from being stored is
@@ -535,11 +527,9 @@ impl Service {
             Some(text) => Concat::of(text)?.batches()?,
             None => vec![upload.batch],
         };
-        let (spool, batches, length) = (self.spool.clone(), parts.clone(), upload.length);
-        let opened = spawn_blocking(move || {
-            batches.iter().map(|batch| spool.file(*batch, DATA)).collect::<io::Result<Vec<File>>>()
-        });
-        let files = opened.await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)?;
+        let (batches, length) = (parts.clone(), upload.length);
+        let open = move |spool: &Spool| batches.iter().map(|batch| spool.file(*batch, DATA)).collect();
+        let files: Vec<File> = self.on_spool(open).await?;
         let under_way = self.begin(upload.token, Source::Files, None).await?;
         let passing = Passing::new(Profile::UNIXFS_V1_2025);
         let all: Box<dyn Read + Send> =
@@ -626,16 +616,4 @@ impl Service {
 /// Seconds until an upload is tried again that failed so many times before.
 fn pause(tries: u32) -> u64 {
     PAUSE_SECONDS << tries.min(PAUSE_DOUBLINGS)
-}
-
-/// Copies the first bytes of a file to a place in another.
-fn copy(from: &File, bytes: u64, into: &File, at: u64) -> io::Result<()> {
-    let (mut done, mut buffer) = (0, vec![0; WRITE_BYTES]);
-    while done < bytes {
-        let part = usize::try_from((bytes - done).min(WRITE_BYTES as u64)).map_err(io::Error::other)?;
-        from.read_exact_at(&mut buffer[..part], done)?;
-        into.write_all_at(&buffer[..part], at + done)?;
-        done += part as u64;
-    }
-    Ok(())
 }

@@ -48,9 +48,16 @@ const OLD: &str = concat!(
     " AND arrived < $1 AND NOT EXISTS
     (SELECT 1 FROM uploads WHERE cid = it.cid AND state = 2 AND arrived >= $1) ORDER BY created LIMIT $2"
 );
+/// Bytes that lie in the spool.
+const LYING: &str = concat!(
+    "SELECT (SELECT coalesce(sum(bytes), 0) FROM uploads WHERE state = 2 AND ",
+    not_whole!(),
+    ") + (SELECT coalesce(sum(offset), 0) FROM resumables
+    WHERE locator IS NULL AND (concat IS NULL OR concat = 'partial'))"
+);
 /// Those of them that would look at every upload otherwise.
 #[cfg(test)]
-pub(super) const NOT_WHOLE: [&str; 3] = [OPEN, PARTIAL, OLD];
+pub(super) const NOT_WHOLE: [&str; 4] = [OPEN, PARTIAL, OLD, LYING];
 
 /// What begins a statement that reads pins.
 macro_rules! pins {
@@ -323,6 +330,14 @@ impl Store {
     pub(crate) async fn resumable(&self, batch: Batch) -> Result<Option<Resumable>, StoreError> {
         let row = query("SELECT * FROM resumables WHERE batch = $1").bind(&batch.0[..]);
         row.fetch_optional(&self.readers).await?.as_ref().map(resumable).transpose()
+    }
+
+    /// Returns the bytes that lie durably in the spool, of those that [`Self::counted`] counts there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn lying(&self) -> Result<u64, StoreError> {
+        unsigned(query_scalar(LYING).fetch_one(&self.readers).await?, "resumables")
     }
 
     /// Returns the uploads in several requests whose bytes are in the spool.

@@ -430,6 +430,7 @@ async fn parts_of_a_dag_are_old_when_the_newest_of_them_is() {
     assert_eq!(store.parts("a").await.unwrap().len(), 2);
     let (shown, count) = store.uploads(None, 10).await.unwrap();
     assert_eq!((shown.iter().map(|it| it.created_ms).collect::<Vec<_>>(), count), (vec![18, 10], 2));
+    assert_eq!(store.lying().await.unwrap(), 15);
     store.close().await;
 }
 

@@ -13,6 +13,10 @@ use api::{Scope, Store};
 use minicbor::{Encoder, data::Tag};
 use serde_json::json;
 use testing::{Fault, FaultyTransport, noise, until};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use unixfs::{Block, Cid, Importer, Profile};
 
 use crate::{
@@ -215,4 +219,21 @@ async fn a_dag_that_came_whole_is_stored_no_further_when_its_token_is_ended() {
         "{answer:?}"
     );
     assert_eq!(service.client().get("/files").await.body["count"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_car_that_the_disk_has_no_room_for_is_refused_before_its_first_byte() {
+    let service = Service::with(|config| config.spool_bytes_max = u64::MAX).await;
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    let head = format!(
+        "POST /upload HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: application/car\r\n\
+         content-length: {}\r\n\r\n",
+        service.token,
+        1u64 << 60
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 507 ") && answer.contains("free some space"), "{answer}");
+    assert!(service.spooled().is_empty());
 }

@@ -172,6 +172,12 @@ impl Service {
         file.close().await;
     }
 
+    /// Returns the bytes that lie in the spool.
+    pub(crate) fn spooled_bytes(&self) -> u64 {
+        let files = self.spooled().into_iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten());
+        files.map(|file| file.unwrap().metadata().map_or(0, |it| it.len())).sum()
+    }
+
     /// Returns the uploads that wait in the spool.
     pub(crate) fn spooled(&self) -> Vec<PathBuf> {
         std::fs::read_dir(self.state.join("spool")).unwrap().map(|entry| entry.unwrap().path()).collect()

@@ -8,6 +8,7 @@ use std::sync::{
 use api::Scope;
 use reqwest::{RequestBuilder, header::HeaderMap};
 use testing::{Fault, FaultyTransport, noise, until};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
     cars::{Split, upload},
@@ -354,6 +355,50 @@ async fn what_came_whole_by_a_token_that_was_ended_is_never_stored() {
     service.start_again().await;
     until("it is given up", async || service.spooled().is_empty()).await;
     assert_eq!(service.client().get("/files").await.body["count"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_of_a_chunk_that_does_not_count_leaves_the_disk() {
+    let service = Service::start().await;
+    let (client, bytes) = (service.client(), noise(3 << 20));
+    let path = create(&client, bytes.len()).await;
+    assert_eq!(patch(&client, &path, 0, &bytes[..1000]).await.status, 204);
+    // It has another checksum, and then it breaks off.
+    let sum = "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=";
+    let request = tus(&client, "PATCH", &path).header("upload-offset", 1000).header("upload-checksum", sum);
+    let other = request.header("content-type", "application/offset+octet-stream").body(bytes[1000..].to_vec());
+    assert_eq!(send(other).await.status, 460);
+    assert_eq!(service.spooled_bytes(), 1000);
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    let head = format!(
+        "PATCH {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ntus-resumable: 1.0.0\r\nupload-offset: 1000\r\n\
+         upload-checksum: {sum}\r\ncontent-type: application/offset+octet-stream\r\ncontent-length: {}\r\n\r\n",
+        service.token,
+        bytes.len() - 1000
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&bytes[1000..2 << 20]).await.unwrap();
+    until("some of it is written", async || service.spooled_bytes() > 1_000_000).await;
+    drop(stream);
+    until("it is gone", async || service.spooled_bytes() == 1000).await;
+    let last = patch(&client, &path, 1000, &bytes[1000..]).await;
+    assert_eq!(service.read(last.field("x-evernear-label"), &[]).await.unwrap(), bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_other_uploads_were_promised_of_the_disk_is_promised_to_nobody_else() {
+    let service = Service::with(|config| config.spool_bytes_max = u64::MAX).await;
+    let client = service.client();
+    let ask = async |length: u64| {
+        let answer = send(tus(&client, "POST", "/tus").header("upload-length", length)).await;
+        (answer.status, answer.body["error"]["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let (_, said) = ask(1 << 60).await;
+    let room: u64 = said.split("room for ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(ask(room / 10 * 6).await.0, 201);
+    let (status, said) = ask(room / 10 * 6).await;
+    assert!(status == 507 && said.contains("promised"), "{status} {said}");
+    assert_eq!((ask(room / 10 * 2).await.0, service.spooled().len()), (201, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
