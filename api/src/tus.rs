@@ -46,7 +46,7 @@ use crate::{
     files::{InPath, Sent},
     intake::Body,
     quota::{Reservation, counted},
-    refusal::Refusal,
+    refusal::{NETWORK_FULL, Refusal},
     service::{self, Service},
     spool::Spool,
     store::{Fault, MadeOf, Resumable, Source, Write},
@@ -60,7 +60,8 @@ const PAUSE_SECONDS: u64 = 60;
 const PAUSE_DOUBLINGS: u32 = 6;
 /// Longest reason that is kept.
 const REASON_CHARACTERS_MAX: usize = 500;
-/// How long an upload may take from its creation.
+/// How long an upload may take from its creation, and may wait from when it was refused first, in time that was seen to
+/// pass ([`crate::lived`]).
 const EXPIRY_SECONDS: u64 = 7 * 86_400;
 /// What was received is made durable, and told, at least so often.
 const SYNC_BYTES: u64 = 16 << 20;
@@ -108,7 +109,7 @@ pub(crate) async fn create(
     // Names and wishes are refused now, not when all came.
     let kept_wishes = wishes_of(&sent.headers, now)?;
     let options = options(&service, &kept_wishes, &metadata, now)?;
-    service.placed(grant.scope, options, request.length.unwrap_or(0)).await?;
+    let options = service.placed(grant.scope, options, request.length.unwrap_or(0)).await?;
     let (length, parts) = match &concat {
         Concat::Final(parts) => {
             if request.length.is_some() {
@@ -132,6 +133,7 @@ pub(crate) async fn create(
         spooled.reach(counts)?;
         service.check_room(counts).await?;
     }
+    service.twin.check_room(&options, length)?;
     let batch = Batch::draw().map_err(|error| Refusal::own(&error))?;
     let upload = Resumable {
         batch,
@@ -195,7 +197,7 @@ pub(crate) async fn head(
     Request::read(&headers)?;
     let upload = service.own_upload(&grant, &id).await?;
     let mut fields = vec![("upload-offset", upload.offset.to_string()), ("upload-length", upload.length.to_string())];
-    if !upload.is_whole() || upload.is_part() {
+    if !upload.is_whole() || upload.is_part() || upload.is_refused() {
         fields.push(("upload-expires", service.date_of(upload.expires)));
     }
     if let Some(Fault { reason, due, .. }) = &upload.fault {
@@ -503,16 +505,17 @@ impl Service {
         // Times are kept as they were meant when the upload was created.
         let meant = Metadata::of(upload.metadata.as_deref());
         let meant = meant.and_then(|metadata| options(self, &upload.wishes, &metadata, service::now()));
-        // What network and policy say may be another thing tomorrow.
-        let (finished, refused) = match meant {
-            Ok(options) => (Box::pin(self.finish_now(upload, options)).await, false),
-            Err(refusal) => (Err(refusal), true),
+        let finished = match meant {
+            Ok(options) => Box::pin(self.finish_now(upload, options)).await,
+            Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = &finished {
             let reason: String = refusal.message.chars().take(REASON_CHARACTERS_MAX).collect();
             tracing::warn!(batch = %upload.batch, reason, "an upload that is whole is not stored yet");
-            let fault = Fault { reason, due: self.lived() + pause(upload.tries), refused };
-            self.write(Write::Failed { batch: upload.batch, fault }).await?;
+            let lived = self.lived();
+            let fault = Fault { reason, due: lived + pause(upload.tries), refused: is_refused(refusal) };
+            let expires = lived + EXPIRY_SECONDS;
+            self.write(Write::Failed { batch: upload.batch, fault, expires }).await?;
         }
         finished
     }
@@ -611,6 +614,14 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// Whether an upload that is whole is tried for seven days more and then given up. Its owner is at fault, as far as
+/// anybody can tell now; or the network has no room for it. Where nodes lie on the twin's disk, the upload itself may
+/// be what takes that room, and would for ever. While something is away, or fails here, an upload has all the time that
+/// it needs.
+fn is_refused(refusal: &Refusal) -> bool {
+    refusal.status.is_client_error() || refusal.code == NETWORK_FULL
 }
 
 /// Seconds until an upload is tried again that failed so many times before.

@@ -63,7 +63,7 @@ pub use progress::Progress;
 pub use publish::{POLICY_SECONDS, PublishError, Published};
 pub use purge::{PurgeOrderError, PurgeTold, Selection};
 pub use put::{
-    Bad, Changes, Deduplication, EncodingError, Incoming, LeftOut, PutError, PutOptions, Several, Stored,
+    Bad, Changes, Deduplication, EncodingError, Incoming, LeftOut, NetworkFull, PutError, PutOptions, Several, Stored,
     StreamedFiles, StreamedFolder,
 };
 pub use recover::{RecoverError, Recovered};

@@ -340,9 +340,9 @@ async fn what_is_whole_outlives_its_time_until_it_is_stored_or_refused() {
         store.write(Write::Resumable { row: Box::new(row), parts }).await.unwrap();
     }
     let refused = Fault { reason: "it is too late".into(), due: 150, refused: true };
-    store.write(Write::Failed { batch: Batch([7; 16]), fault: refused.clone() }).await.unwrap();
+    store.write(Write::Failed { batch: Batch([7; 16]), fault: refused.clone(), expires: 0 }).await.unwrap();
     let away = Fault { reason: "nodes are away".into(), due: 300, refused: false };
-    store.write(Write::Failed { batch: Batch([1; 16]), fault: away.clone() }).await.unwrap();
+    store.write(Write::Failed { batch: Batch([1; 16]), fault: away.clone(), expires: 900 }).await.unwrap();
     let ids = |rows: Vec<Resumable>| rows.iter().map(|row| row.batch.0[0]).collect::<std::collections::BTreeSet<_>>();
     assert_eq!(ids(store.expired(now).await.unwrap()), [2, 3, 7].into());
     assert_eq!(ids(store.due(now, now).await.unwrap()), [5, 7].into());
@@ -353,6 +353,12 @@ async fn what_is_whole_outlives_its_time_until_it_is_stored_or_refused() {
     }
     let first = store.resumable(Batch([1; 16])).await.unwrap().unwrap();
     assert_eq!((first.tries, first.fault), (1, Some(away)));
+    // It has its time from when it was refused first, and no more the second time.
+    for expires in [500, 800] {
+        store.write(Write::Failed { batch: Batch([1; 16]), fault: refused.clone(), expires }).await.unwrap();
+    }
+    let first = store.resumable(Batch([1; 16])).await.unwrap().unwrap();
+    assert_eq!((first.expires, first.has_expired(499), first.has_expired(500)), (500, false, true));
     store.close().await;
 }
 

@@ -223,12 +223,14 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write, freed: &mut Vec<
             let further = query("UPDATE resumables SET offset = $2 WHERE batch = $1");
             Ok(further.bind(&batch.0[..]).bind(number(*offset)).execute(&mut **to).await.map(drop)?)
         }
-        Write::Failed { batch, fault: Fault { reason, due, refused } } => {
+        Write::Failed { batch, fault: Fault { reason, due, refused }, expires } => {
             let failed = query(
-                "UPDATE resumables SET tries = tries + 1, due = $2, fault = $3, refused = $4
+                "UPDATE resumables SET tries = tries + 1, due = $2, fault = $3, refused = $4,
+                 expires = CASE WHEN refused < $4 THEN max(expires, $5) ELSE expires END
                  WHERE batch = $1 AND locator IS NULL",
             );
             let failed = failed.bind(&batch.0[..]).bind(number(*due)).bind(reason).bind(i64::from(*refused));
+            let failed = failed.bind(number(*expires));
             Ok(failed.execute(&mut **to).await.map(drop)?)
         }
         Write::DropResumable(batch) => {

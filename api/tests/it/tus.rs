@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use api::Scope;
+use format::wire::NodeEntry;
 use reqwest::{RequestBuilder, header::HeaderMap};
 use testing::{Fault, FaultyTransport, noise, until};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -399,6 +400,66 @@ async fn what_other_uploads_were_promised_of_the_disk_is_promised_to_nobody_else
     let (status, said) = ask(room / 10 * 6).await;
     assert!(status == 507 && said.contains("promised"), "{status} {said}");
     assert_eq!((ask(room / 10 * 2).await.0, service.spooled().len()), (201, 2));
+}
+
+/// Has nodes say that they have so many bytes free.
+fn leave(service: &Service, free_bytes: u64) {
+    let nodes = service.network.topology().origins();
+    service.network.topology().replace(nodes.into_iter().map(|node| NodeEntry { free_bytes, ..node }).collect());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_the_network_has_no_room_for_is_refused_or_given_up_after_seven_days() {
+    let mut service = Service::start().await;
+    let client = service.client();
+    let path = create(&client, 300_000).await;
+    leave(&service, 1000);
+    let refused = send(tus(&client, "POST", "/tus").header("upload-length", 300_000)).await;
+    assert_eq!(
+        (refused.status, refused.body["error"]["code"].as_str()),
+        (507, Some("ERROR_NETWORK_FULL")),
+        "{refused:?}"
+    );
+    // What is so small that it lies in its record is taken.
+    create(&client, 1000).await;
+    leave(&service, 0);
+    assert!(patch(&client, &path, 0, &noise(300_000)).await.status >= 400);
+    let (status, head) = fields(&client, &path).await;
+    assert!(status == 200 && head.contains_key("x-evernear-fault") && head.contains_key("upload-expires"), "{head:?}");
+    service.stop().await;
+    service.pass(6 * 86_400).await;
+    service.start_again().await;
+    assert_eq!(fields(&service.client(), &path).await.0, 200);
+    service.stop().await;
+    service.pass(2 * 86_400).await;
+    service.start_again().await;
+    let client = service.client();
+    until("both are given up", async || service.spooled().is_empty()).await;
+    until("its row is gone", async || fields(&client, &path).await.0 == 404).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_bytes_are_gone_says_so_and_is_given_up_after_seven_days() {
+    let mut service = Service::start().await;
+    let path = create(&service.client(), 1000).await;
+    service.stop().await;
+    // The power went while it was given up: its bytes were removed, its row was not.
+    let file = service.file().await;
+    sqlx::query("UPDATE resumables SET offset = length").execute(&file).await.unwrap();
+    std::fs::remove_dir_all(&service.spooled()[0]).unwrap();
+    service.start_again().await;
+    let client = service.client();
+    until("it was tried", async || fields(&client, &path).await.1.contains_key("x-evernear-fault")).await;
+    let (_, head) = fields(&client, &path).await;
+    assert!(head["x-evernear-fault"].to_str().unwrap().contains("nothing is left"), "{head:?}");
+    assert!(head.contains_key("upload-expires"), "{head:?}");
+    service.stop().await;
+    service.pass(8 * 86_400).await;
+    service.start_again().await;
+    let rows =
+        async || -> i64 { sqlx::query_scalar("SELECT count(*) FROM resumables").fetch_one(&file).await.unwrap() };
+    until("its row is gone", async || rows().await == 0).await;
+    file.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
