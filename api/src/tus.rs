@@ -9,20 +9,15 @@
 //! An upload takes its bytes of its token's quota, and of the spool, when it is created. One that is made of parts
 //! takes none: its parts have them, and are its own from then on.
 
+mod chunk;
+mod finish;
 mod metadata;
 mod request;
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    os::unix::fs::FileExt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    body::Body as HttpBody,
     extract::State,
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -30,49 +25,33 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use bytes::BytesMut;
 use serde_json::json;
-use twin::{Batch, Incoming, Progress};
-use unixfs::Profile;
+use twin::Batch;
 
 use self::{
     metadata::Metadata,
-    request::{Checksum, Concat, PROTOCOL, Request},
+    request::{Concat, PROTOCOL, Request},
 };
 use crate::{
     audit::Subject,
     caller::{Reader, Writer},
-    cids::Passing,
     files::{InPath, Sent},
-    intake::Body,
-    quota::{Reservation, counted},
-    refusal::{NETWORK_FULL, Refusal},
+    quota::counted,
+    refusal::Refusal,
     service::{self, Service},
-    spool::Spool,
-    store::{Fault, MadeOf, Resumable, Source, Write},
-    token::{Grant, Scope, TokenFault},
+    store::{Fault, Resumable, Write},
+    token::{Grant, Scope},
     turns::Turn,
     wishes::{KEEP_UNTIL, is_wish, media_type, wishes},
 };
 
-/// Pauses before what could not be stored is tried again: the first, and how often it doubles.
-const PAUSE_SECONDS: u64 = 60;
-const PAUSE_DOUBLINGS: u32 = 6;
-/// Longest reason that is kept.
-const REASON_CHARACTERS_MAX: usize = 500;
 /// How long an upload may take from its creation, and may wait from when it was refused first, in time that was seen to
 /// pass ([`crate::lived`]).
 const EXPIRY_SECONDS: u64 = 7 * 86_400;
-/// What was received is made durable, and told, at least so often.
-const SYNC_BYTES: u64 = 16 << 20;
-/// Bytes of one write.
-const WRITE_BYTES: usize = 1 << 20;
 /// How long a request waits for another that writes to the same upload, whose caller is gone.
 const TURN_WAIT: Duration = Duration::from_secs(5);
 /// Parts of a concatenation.
 const PARTS_MAX: usize = 1000;
-/// Tus has its own status for this.
-const CHECKSUM_MISMATCH: u16 = 460;
 
 /// The field that tells why a whole upload is not stored.
 const FAULT: &str = "x-evernear-fault";
@@ -391,240 +370,4 @@ impl Service {
         let locked = || refused(StatusCode::LOCKED, "another request works on this upload").after(1).closing();
         self.turns.wait(&batch, TURN_WAIT).await.ok_or_else(locked)
     }
-
-    /// Appends a chunk. Returns the new offset, and whether all came. What came of a chunk that breaks off stays as far
-    /// as it was told, of one with a checksum nothing.
-    async fn append(
-        self: &Arc<Self>,
-        upload: Resumable,
-        headers: &HeaderMap,
-        body: HttpBody,
-    ) -> Result<(u64, bool), Refusal> {
-        let checksum = Checksum::read(headers)?;
-        let announced = headers.get(axum::http::header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
-        let room = upload.length - upload.offset;
-        if announced.is_some_and(|announced: u64| announced > room) {
-            return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "the chunk is longer than what is missing").closing());
-        }
-        let bounds = self.bounds(upload.token).at_most(room);
-        // Its bytes count since it was created.
-        let body = Body::begin(body, announced, bounds, Reservation::nothing())?;
-        let service = self.clone();
-        // A task of its own: whoever hangs up leaves what came, written down.
-        let task = async move { service.append_body(upload, body, checksum).await };
-        self.tasks.spawn(task).await.map_err(|_| Refusal::stopping())?
-    }
-
-    async fn append_body(
-        &self,
-        upload: Resumable,
-        mut body: Body,
-        checksum: Option<Checksum>,
-    ) -> Result<(u64, bool), Refusal> {
-        let batch = upload.batch;
-        let data = Arc::new(self.on_spool(move |spool| spool.file(batch, DATA)).await?);
-        let mut told = upload.offset;
-        let appended = self.write_chunk(&upload, &data, &mut body, checksum, &mut told).await;
-        if appended.is_err()
-            && let Err(refusal) = self.on_spool(move |_| data.set_len(told)).await
-        {
-            tracing::warn!(%batch, reason = refusal.message, "what came of a chunk that does not count stays for now");
-        }
-        appended.map(|()| (told, told == upload.length))
-    }
-
-    /// Writes a chunk behind what came before, and tells how far it is durable. `told` is the last offset that may have
-    /// been told.
-    async fn write_chunk(
-        &self,
-        upload: &Resumable,
-        data: &Arc<File>,
-        body: &mut Body,
-        checksum: Option<Checksum>,
-        told: &mut u64,
-    ) -> Result<(), Refusal> {
-        let base = upload.offset;
-        let (mut at, mut synced, mut buffer) = (base, base, BytesMut::new());
-        let broke = loop {
-            let frame = body.next().await;
-            let is_end = !matches!(frame, Ok(Some(_)));
-            if let Ok(Some(bytes)) = &frame {
-                buffer.extend_from_slice(bytes);
-            }
-            if buffer.len() >= WRITE_BYTES || is_end {
-                let (file, bytes) = (data.clone(), buffer.split().freeze());
-                let (start, length) = (at, bytes.len() as u64);
-                let is_due = at + length - synced >= SYNC_BYTES || is_end;
-                let write = move |spool: &Spool| {
-                    // Others write too.
-                    spool.check_room(length, 0)?;
-                    file.write_all_at(&bytes, start)?;
-                    if is_due { file.sync_all() } else { Ok(()) }
-                };
-                self.on_spool(write).await?;
-                at += length;
-                if is_due {
-                    synced = at;
-                }
-                if is_due && checksum.is_none() {
-                    self.tell(upload.batch, at, told).await?;
-                }
-            }
-            match frame {
-                Ok(Some(_)) => {}
-                Ok(None) => break None,
-                Err(error) => break Some(error),
-            }
-        };
-        if let Some(error) = broke {
-            return Err(error.into());
-        }
-        let Some(checksum) = checksum else { return Ok(()) };
-        // Nothing of a chunk counts that is not what its sender meant.
-        let file = data.clone();
-        if !self.on_spool(move |_| checksum.is_of(&file, base..at)).await? {
-            let status = StatusCode::from_u16(CHECKSUM_MISMATCH).unwrap_or(StatusCode::BAD_REQUEST);
-            return Err(refused(status, "the chunk is not what its checksum says; send it again"));
-        }
-        self.tell(upload.batch, at, told).await
-    }
-
-    /// Writes down how much is durable.
-    async fn tell(&self, batch: Batch, offset: u64, told: &mut u64) -> Result<(), Refusal> {
-        if offset > *told {
-            // Whatever becomes of the write, it may be there after a crash.
-            *told = offset;
-            self.store.write(Write::Offset { batch, offset }).await?;
-        }
-        Ok(())
-    }
-
-    /// Stores an upload that is whole, in its turn. Returns what became of it. What keeps it from being stored is
-    /// written down, and when it is tried again.
-    async fn finish(self: &Arc<Self>, upload: &Resumable) -> Result<Subject, Refusal> {
-        // Times are kept as they were meant when the upload was created.
-        let meant = Metadata::of(upload.metadata.as_deref());
-        let meant = meant.and_then(|metadata| options(self, &upload.wishes, &metadata, service::now()));
-        let finished = match meant {
-            Ok(options) => Box::pin(self.finish_now(upload, options)).await,
-            Err(refusal) => Err(refusal),
-        };
-        if let Err(refusal) = &finished {
-            let reason: String = refusal.message.chars().take(REASON_CHARACTERS_MAX).collect();
-            tracing::warn!(batch = %upload.batch, reason, "an upload that is whole is not stored yet");
-            let lived = self.lived();
-            let fault = Fault { reason, due: lived + pause(upload.tries), refused: is_refused(refusal) };
-            let expires = lived + EXPIRY_SECONDS;
-            self.write(Write::Failed { batch: upload.batch, fault, expires }).await?;
-        }
-        finished
-    }
-
-    async fn finish_now(self: &Arc<Self>, upload: &Resumable, options: twin::PutOptions) -> Result<Subject, Refusal> {
-        let (grant, _) = self.store.token(upload.token).await?.ok_or(TokenFault::Unknown)?;
-        if let Some(ended) = grant.ended(service::now()) {
-            return Err(ended.into());
-        }
-        let options = self.placed(grant.scope, options, upload.length).await?;
-        let parts: Vec<Batch> = match &upload.concat {
-            Some(text) => Concat::of(text)?.batches()?,
-            None => vec![upload.batch],
-        };
-        let (batches, length) = (parts.clone(), upload.length);
-        let open = move |spool: &Spool| batches.iter().map(|batch| spool.file(*batch, DATA)).collect();
-        let files: Vec<File> = self.on_spool(open).await?;
-        let under_way = self.begin(upload.token, Source::Files, None).await?;
-        let passing = Passing::new(Profile::UNIXFS_V1_2025);
-        let all: Box<dyn Read + Send> =
-            files.into_iter().fold(Box::new(io::empty()), |before, file| Box::new(before.chain(file)));
-        let incoming = Incoming { stream: Box::new(passing.tap(all.take(length))), length: Some(length) };
-        let quiet: Arc<dyn Progress> = Arc::new(());
-        let is_small = length <= crate::upload::SMALL_BYTES as u64;
-        let stored = {
-            let place = if is_small { Ok(None) } else { self.place(upload.token).await.map(Some) };
-            match place {
-                Ok(_place) => {
-                    let put = self.twin.put_incoming(under_way.batch, incoming, &options, &quiet);
-                    let put = async { Ok::<_, Refusal>(put.await?) };
-                    let stored = self.while_it_counts(upload.token, Box::pin(put)).await;
-                    stored.map(|stored| (stored, passing.root().into()))
-                }
-                Err(refusal) => Err(refusal),
-            }
-        };
-        // The bytes count for the token since the upload was created, and are given back as those of its parts.
-        let unbound = self.unbound_account(upload.token);
-        let kept = self.end(under_way, stored, MadeOf::Resumable(upload.batch), unbound).await?;
-        for part in parts.into_iter().chain([upload.batch]) {
-            self.unspool(part).await;
-        }
-        Ok(Subject::of(&kept))
-    }
-
-    /// Forgets an upload, its parts, and what came of them.
-    async fn give_up(&self, batch: Batch) -> Result<(), Refusal> {
-        // The bytes first: on a full disk their room lets the rows go.
-        for part in self.store.parts_of(batch).await?.into_iter().chain([batch]) {
-            self.unspool(part).await;
-        }
-        Ok(self.write(Write::DropResumable(batch)).await?)
-    }
-
-    /// Forgets some of what tokens that were ended did not finish. Returns how many uploads these were.
-    pub(crate) async fn drop_ended_resumables(&self) -> Result<usize, Refusal> {
-        let mut dropped = 0;
-        for batch in self.store.resumables_of_ended(self.lived(), service::now()).await? {
-            let Some(_turn) = self.turns.wait(&batch, TURN_WAIT).await else { continue };
-            match self.give_up(batch).await {
-                Ok(()) => dropped += 1,
-                Err(refusal) => {
-                    let reason = refusal.message;
-                    tracing::warn!(%batch, reason, "an upload of a token that was ended is not forgotten yet");
-                }
-            }
-        }
-        Ok(dropped)
-    }
-
-    /// Stores what is whole and was not stored, and forgets what has expired. Whoever works on an upload is let be, and
-    /// one that cannot be forgotten keeps no other from it.
-    pub(crate) async fn sweep_resumables(self: &Arc<Self>) -> Result<(), Refusal> {
-        for upload in self.store.expired(self.lived()).await? {
-            let Some(_turn) = self.turns.take(&upload.batch) else { continue };
-            let upload = self.store.resumable(upload.batch).await?;
-            if let Some(upload) = upload.filter(|upload| upload.has_expired(self.lived()))
-                && let Err(refusal) = self.give_up(upload.batch).await
-            {
-                let reason = refusal.message;
-                tracing::warn!(batch = %upload.batch, reason, "an upload has expired and is not forgotten yet");
-            }
-        }
-        for upload in self.store.due(self.lived(), service::now()).await? {
-            if self.stop.is_cancelled() {
-                return Ok(());
-            }
-            let Some(_turn) = self.turns.take(&upload.batch) else { continue };
-            let upload = self.store.resumable(upload.batch).await?.filter(|upload| upload.locator.is_none());
-            if let Some(upload) = upload {
-                // It ends when its token does, as a request.
-                let _work = self.callers.attend(upload.token);
-                // What keeps it is written down.
-                let _ = self.finish(&upload).await;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether an upload that is whole is tried for seven days more and then given up. Its owner is at fault, as far as
-/// anybody can tell now; or the network has no room for it. Where nodes lie on the twin's disk, the upload itself may
-/// be what takes that room, and would for ever. While something is away, or fails here, an upload has all the time that
-/// it needs.
-fn is_refused(refusal: &Refusal) -> bool {
-    refusal.status.is_client_error() || refusal.code == NETWORK_FULL
-}
-
-/// Seconds until an upload is tried again that failed so many times before.
-fn pause(tries: u32) -> u64 {
-    PAUSE_SECONDS << tries.min(PAUSE_DOUBLINGS)
 }
