@@ -31,7 +31,7 @@ use crate::{
     places::Place,
     quota::{OBJECT_BYTES_MIN, counted},
     refusal::{Refusal, causes},
-    service::{Service, UnderWay, now, now_ms},
+    service::{Service, UnderWay},
     spool::NoRoom,
     store::{MadeOf, Write},
     token::{Grant, TokenId},
@@ -44,7 +44,7 @@ const FILES_AT_ONCE: usize = 16;
 /// How long a part that is given up waits for whoever puts its DAG together.
 const TURN_WAIT: Duration = Duration::from_secs(5);
 /// How long parts of a DAG are kept after the newest of them came.
-const PARTS_KEPT: Duration = Duration::from_secs(7 * 86_400);
+const PARTS_KEPT_SECONDS: u64 = 7 * 86_400;
 /// The file of a part, and which blocks it has.
 const PART: &str = "part";
 const BLOCKS: &str = "blocks";
@@ -108,13 +108,15 @@ impl Service {
         wanted: &Wanted,
     ) -> Result<(Cid, Came, Turn<'_, String>), Refusal> {
         let (batch, token, spool) = (under_way.batch, under_way.token, self.spool.clone());
+        let promised = self.check_room(body.announced()).await?;
         // Each takes a thread.
         let place = self.cars.take(self.lineage.root(token), self.config.wait()).await;
         body.held.set(Some(place.ok_or_else(|| Refusal::busy().closing())?));
         let (inlet, outlet) = pipe();
         let receiving = spawn_blocking(move || {
             let into = (&spool.create(batch, PART)?, spool.path(batch, PART));
-            Part::receive(outlet, into, &spool.create(batch, BLOCKS)?)
+            let list = spool.create(batch, BLOCKS)?;
+            Part::receive(outlet, into, &list, |bytes| spool.check_room(bytes, promised))
         });
         // A body that breaks off is the cause of what the reader says.
         body.pour(inlet).await?;
@@ -136,7 +138,8 @@ impl Service {
             Ok::<_, CarFault>(plan.map(|plan| (plan, blocks)))
         });
         let Some((plan, blocks)) = planned.await.map_err(|_| Refusal::stopping())?? else {
-            self.write(Write::Partial { batch, token, bytes: counted(body.taken(), 1), cid }).await?;
+            let (bytes, arrived) = (counted(body.taken(), 1), self.lived());
+            self.write(Write::Partial { batch, token, bytes, cid, arrived }).await?;
             return Ok((root, Came::Part, turn));
         };
         // What this token's parts take of its quota is given back when the files take theirs. A leaf that stands many
@@ -161,8 +164,7 @@ impl Service {
 
     /// Forgets the parts of DAGs that nobody completed.
     pub(crate) async fn sweep_parts(&self) -> Result<(), Refusal> {
-        let kept = u64::try_from(PARTS_KEPT.as_millis()).unwrap_or(u64::MAX);
-        for (batch, cid) in self.store.parts_before(now_ms().saturating_sub(kept)).await? {
+        for (batch, cid) in self.store.parts_before(self.lived().saturating_sub(PARTS_KEPT_SECONDS)).await? {
             self.drop_part(batch, &cid).await?;
         }
         Ok(())
@@ -171,7 +173,7 @@ impl Service {
     /// Forgets some of the parts of tokens that were ended. Returns how many.
     pub(crate) async fn drop_ended_parts(&self) -> Result<usize, Refusal> {
         let mut dropped = 0;
-        for (batch, cid) in self.store.parts_of_ended(now()).await? {
+        for (batch, cid) in self.store.parts_of_ended().await? {
             dropped += usize::from(self.drop_part(batch, &cid).await?);
         }
         Ok(dropped)

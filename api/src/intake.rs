@@ -137,6 +137,11 @@ impl Body {
         self.spooled.as_mut().map_or(Ok(()), |spooled| spooled.reach(bytes))
     }
 
+    /// Returns how many bytes its sender said that there are; zero when nothing was said.
+    pub(crate) fn announced(&self) -> u64 {
+        self.announced
+    }
+
     /// Returns how many bytes came.
     pub(crate) fn taken(&self) -> u64 {
         self.taken

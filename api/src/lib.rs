@@ -26,6 +26,7 @@ mod health;
 mod intake;
 mod lineage;
 mod link;
+mod lived;
 mod names;
 mod network;
 mod nft;

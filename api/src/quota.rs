@@ -133,6 +133,11 @@ impl Accounts {
         Reservation { accounts: self.clone(), holders, all, taken: 0 }
     }
 
+    /// Returns the bytes of all accounts together.
+    pub(crate) fn all(&self) -> u64 {
+        self.book().all
+    }
+
     /// Gives back what counts no more for these.
     pub(crate) fn give_back(&self, line: impl Iterator<Item = TokenId>, bytes: u64) {
         let mut book = self.book();
@@ -268,6 +273,7 @@ mod tests {
         let (mut other, mut third) = (begin(OTHER), begin(TokenId([3; 8])));
         assert_eq!((other.reach(30), third.reach(21)), (Ok(()), Err(NoRoom::Spool { max: 100, would: 101 })));
         one.keep(40);
+        assert_eq!(accounts.all(), 80);
         assert_eq!(third.reach(21), Err(NoRoom::Spool { max: 100, would: 101 }));
         accounts.give_back([ONE].into_iter(), 50);
         assert_eq!(third.reach(21), Ok(()));

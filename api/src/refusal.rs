@@ -16,8 +16,8 @@ use edge::PolicyError;
 use format::PolicyName;
 use serde_json::json;
 use twin::{
-    EncodingError, GetError, IndexError, LeaseChangeError, NameChangeError, OperatorError, PolicyNameError,
-    PublishError, PurgeOrderError, PutError, RetentionError,
+    EncodingError, GetError, IndexError, LeaseChangeError, NameChangeError, NetworkFull, OperatorError,
+    PolicyNameError, PublishError, PurgeOrderError, PutError, RetentionError,
 };
 
 use crate::{
@@ -32,6 +32,8 @@ use crate::{
 /// Seconds after which a caller is told to come again where nobody knows better.
 const AGAIN_SECONDS: u64 = 10;
 const NO_STORAGE: u16 = 507;
+/// The code of a refusal that says that nodes have no room.
+pub(crate) const NETWORK_FULL: &str = "ERROR_NETWORK_FULL";
 
 /// An answer that says no, and why.
 #[derive(Debug, Clone)]
@@ -336,7 +338,7 @@ impl From<PutError> for Refusal {
             PutError::Upload { ref source, .. } if is_full(source) => {
                 let message = "the network has no room for it; free some, or add nodes";
                 tracing::warn!(error = causes(&error), "the network is full");
-                Self::new(StatusCode::INSUFFICIENT_STORAGE, "ERROR_NETWORK_FULL", message)
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, NETWORK_FULL, message)
             }
             PutError::Upload { source: UploadError::Placement(_), .. }
             | PutError::Tree(_)
@@ -351,6 +353,12 @@ impl From<PutError> for Refusal {
             PutError::Upload { .. } | PutError::Unasked(_) | PutError::Times(_) => Self::away(&error),
             error => Self::own(&error),
         }
+    }
+}
+
+impl From<NetworkFull> for Refusal {
+    fn from(error: NetworkFull) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, NETWORK_FULL, error.to_string()).closing()
     }
 }
 

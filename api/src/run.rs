@@ -209,6 +209,7 @@ async fn run(service: Arc<Service>, door: door::Listening, router: Router, lock:
     }
     service.tasks.spawn(door::accept(service.clone(), door, router));
     service.tasks.spawn(service.clone().sweep_often());
+    service.tasks.spawn(service.clone().reconcile_often());
     service.tasks.spawn(service.clone().watch_tokens());
     service.stop.cancelled().await;
     service.tasks.close();

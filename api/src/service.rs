@@ -1,7 +1,7 @@
 //! What all requests share: the twin, the store, the accounts, the places for uploads, and what ends them.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use format::Retention;
+use format::{Locator, Retention};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use twin::{ApiConfig, Batch, PutOptions, Twin, UrlTemplate};
@@ -19,10 +19,11 @@ use crate::{
     callers::Callers,
     intake::IntakeError,
     lineage::Lineage,
+    lived::{Lived, Living},
     places::Places,
     quota::{Accounts, Holder, Reservation},
     rate::Rates,
-    refusal::Refusal,
+    refusal::{Refusal, causes},
     spool::Spool,
     store::{Freed, Source, Store, StoreError, Write, share},
     token::{Grant, Scope, TokenId},
@@ -34,6 +35,15 @@ use crate::{
 const CARS_MAX: usize = 8;
 /// How often what broken uploads left is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often the time that was seen to pass is written down, in seconds of it: a crash loses no more, and what is lost
+/// is mostly counted as an absence.
+const LIVED_EVERY: u64 = 3600;
+/// How often rows of what is no more are looked for: what other programs erase is mostly found when it is asked for.
+const RECONCILE_EVERY: Duration = Duration::from_secs(86_400);
+/// The same while nodes do not say.
+const RECONCILE_AGAIN: Duration = Duration::from_secs(600);
+/// Rows that are looked at together.
+const RECONCILED_AT_ONCE: u32 = 256;
 /// How often it is looked whether tokens were ended by which requests are under way.
 const TOKENS_EVERY: Duration = Duration::from_secs(1);
 
@@ -53,6 +63,7 @@ pub(crate) struct Service {
     pub(crate) callers: Arc<Callers>,
     rates: Mutex<Rates>,
     started: Instant,
+    living: Mutex<Living>,
     /// Where uploads of several requests wait.
     pub(crate) spool: Spool,
     /// Who works on an upload in several requests.
@@ -105,6 +116,7 @@ impl Service {
         let counted = store.counted().await?;
         let lineage = Lineage::of(&store.tokens().await?);
         let line = |token| lineage.line(token).iter().map(|kin| kin.token).collect();
+        let living = Living::begin(store.lived().await?, now(), Instant::now());
         let connections = usize::try_from(share(config.connections_max.into())).unwrap_or(usize::MAX);
         Ok(Arc::new(Self {
             streams: Places::new(config.streams_max.try_into().unwrap_or(1)),
@@ -126,6 +138,7 @@ impl Service {
             parts: Turns::default(),
             rates: Mutex::default(),
             started: Instant::now(),
+            living: Mutex::new(living),
             tasks: TaskTracker::new(),
             stop,
             cut: CancellationToken::new(),
@@ -226,6 +239,15 @@ impl Service {
         now.max(before + 1)
     }
 
+    /// Returns the seconds that were seen to pass, by which what waits in the spool goes.
+    pub(crate) fn lived(&self) -> u64 {
+        self.look().seconds
+    }
+
+    fn look(&self) -> Lived {
+        lock(&self.living).look(now(), Instant::now())
+    }
+
     /// Returns where this API listens, as IPFS writes addresses.
     pub(crate) fn multiaddr(&self) -> String {
         let address = self.config.listen;
@@ -266,8 +288,15 @@ impl Service {
 
     /// Ends what broken uploads left, of earlier runs too, until the twin stops.
     pub(crate) async fn sweep_often(self: Arc<Self>) {
-        let mut is_reconciled = false;
+        let mut written = None;
         loop {
+            let lived = self.look();
+            if written.is_none_or(|written| lived.seconds >= written + LIVED_EVERY) {
+                match self.write(Write::Lived(lived)).await {
+                    Ok(()) => written = Some(lived.seconds),
+                    Err(error) => tracing::warn!(%error, "the time that passed is not written down yet"),
+                }
+            }
             match self.store.open_batches().await {
                 Ok(open) => {
                     for batch in open {
@@ -286,15 +315,6 @@ impl Service {
             }
             if let Err(refusal) = self.sweep_resumables().await {
                 tracing::warn!(reason = refusal.message, "uploads in several requests cannot be looked at");
-            }
-            if !is_reconciled {
-                match self.stop.run_until_cancelled(Box::pin(self.reconcile())).await {
-                    Some(Ok(())) => is_reconciled = true,
-                    Some(Err(refusal)) => {
-                        tracing::warn!(reason = refusal.message, "what other programs erased cannot be looked for yet");
-                    }
-                    None => return,
-                }
             }
             let next = tokio::time::sleep(SWEEP_EVERY);
             if self.stop.run_until_cancelled(next).await.is_none() {
@@ -323,29 +343,58 @@ impl Service {
         }
     }
 
-    /// Forgets rows of what was erased by other programs, or by a request that a crash cut short. That the index does
-    /// not know an upload says nothing: it may be an older copy, or made anew. A row goes when nodes have the owner's
-    /// word that the object was erased, and stays otherwise. Cancel safe.
-    async fn reconcile(&self) -> Result<(), Refusal> {
-        // The rows first: what is stored meanwhile is in the index by then.
-        let kept = self.store.kept().await?;
-        self.twin.catch_up().await?;
-        let held = self.twin.list().await;
-        let by_locator = kept.into_iter().filter_map(|upload| Some((upload.locator?, upload)));
-        let unknown: Vec<_> = by_locator.filter(|(locator, _)| !held.contains_key(locator)).collect();
-        if unknown.is_empty() {
-            return Ok(());
+    /// Looks for rows of what is no more, now and then, until the twin stops.
+    pub(crate) async fn reconcile_often(self: Arc<Self>) {
+        loop {
+            let pause = match self.stop.run_until_cancelled(Box::pin(self.reconcile())).await {
+                Some(Ok(0)) => RECONCILE_EVERY,
+                Some(Ok(untold)) => {
+                    tracing::warn!(
+                        untold,
+                        "nodes do not say yet whether uploads that the index does not know are over"
+                    );
+                    RECONCILE_AGAIN
+                }
+                Some(Err(refusal)) => {
+                    tracing::warn!(reason = refusal.message, "what other programs erased cannot be looked for yet");
+                    RECONCILE_AGAIN
+                }
+                None => return,
+            };
+            if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
         }
-        let erased = self.twin.erased(unknown.iter().map(|(locator, _)| *locator).collect()).await?;
-        let (gone, left): (Vec<_>, Vec<_>) = unknown.into_iter().partition(|(locator, _)| erased.contains(locator));
-        for (_, upload) in gone {
-            self.write(Write::Drop(upload.batch)).await?;
+    }
+
+    /// Forgets rows of what was erased by other programs, or by a request that a crash cut short, and of what ended by
+    /// itself. That the index does not know an upload says nothing: it may be an older copy, or made anew. A row goes
+    /// by the word of the owner that nodes have ([`twin::Over`]), and stays otherwise. Returns of how many uploads
+    /// nodes say nothing. Cancel safe.
+    async fn reconcile(&self) -> Result<usize, Refusal> {
+        let (mut after, mut unlisted, mut untold) = (None, 0, 0);
+        loop {
+            // The rows first: what is stored meanwhile is in the index by then.
+            let kept = self.store.kept(after, RECONCILED_AT_ONCE).await?;
+            let Some((_, last)) = kept.last() else { break };
+            after = Some(*last);
+            let rows: BTreeMap<Locator, Batch> = kept.into_iter().collect();
+            let over = self.twin.over(rows.keys().copied().collect()).await?;
+            for batch in over.gone.iter().filter_map(|locator| rows.get(locator)) {
+                self.write(Write::Drop(*batch)).await?;
+            }
+            (unlisted, untold) = (unlisted + over.unlisted.len(), untold + over.untold.len());
+            if let Some((locator, error)) = over.untold.first_key_value() {
+                tracing::debug!(%locator, error = causes(error), "nodes do not say whether an upload is over");
+            }
         }
-        if !left.is_empty() {
-            let uploads = left.len();
-            tracing::warn!(uploads, "the index does not know what was stored; `evernear owner recover` brings it back");
+        if unlisted > 0 {
+            tracing::warn!(
+                unlisted,
+                "the index does not know what was stored; `evernear owner recover` brings it back"
+            );
         }
-        Ok(())
+        Ok(untold)
     }
 }
 

@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tokio::task::spawn_blocking;
 use twin::Batch;
+
+use crate::{refusal::Refusal, service::Service, tus::spool_fault};
 
 /// The folder, in the owner's state folder.
 const FOLDER: &str = "spool";
@@ -21,7 +24,10 @@ const RESERVE_PERCENT: u64 = 5;
 
 /// Too little is free under the spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the twin's disk has room for {room} bytes of uploads, not for {asked}; free some space there, or send less")]
+#[error(
+    "the twin's disk has room for {room} bytes of uploads beside those that others were promised, not for {asked}; \
+     free some space there, or send less"
+)]
 pub(crate) struct NoRoom {
     pub(crate) room: u64,
     pub(crate) asked: u64,
@@ -57,14 +63,14 @@ impl Spool {
         self.0.join(batch.to_string())
     }
 
-    /// Says whether so many bytes more may be spooled. Blocks.
+    /// Says whether so many bytes more may be spooled, beside `promised` ones of others that are still to come. Blocks.
     ///
     /// # Errors
     /// One whose source is [`NoRoom`], or what the system says.
-    pub(crate) fn check_room(&self, asked: u64) -> io::Result<()> {
+    pub(crate) fn check_room(&self, asked: u64, promised: u64) -> io::Result<()> {
         let stat = rustix::fs::statvfs(&self.0)?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-        Ok(fits(bytes(stat.f_bavail), bytes(stat.f_blocks), asked)?)
+        Ok(fits(bytes(stat.f_bavail), bytes(stat.f_blocks), asked, promised)?)
     }
 
     /// Makes a file of an upload, which nobody else reads. Blocks.
@@ -87,14 +93,6 @@ impl Spool {
         File::options().read(true).write(true).open(self.path(batch, name))
     }
 
-    /// Removes a file of an upload, if it is there. Blocks.
-    pub(crate) fn remove_file(&self, batch: Batch, name: &str) -> io::Result<()> {
-        match std::fs::remove_file(self.folder(batch).join(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        }
-    }
-
     /// Removes all of an upload. Blocks.
     pub(crate) fn remove(&self, batch: Batch) -> io::Result<()> {
         match std::fs::remove_dir_all(self.folder(batch)) {
@@ -104,10 +102,32 @@ impl Spool {
     }
 }
 
-/// Says whether `asked` bytes fit on a file system that has so many free, of so many, and keeps its reserve.
-fn fits(free: u64, total: u64, asked: u64) -> Result<(), NoRoom> {
+impl Service {
+    /// Does work on the spool's disk, on a thread that may block.
+    pub(crate) async fn on_spool<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Spool) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let spool = self.spool.clone();
+        spawn_blocking(move || work(&spool)).await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)
+    }
+
+    /// Refuses `own` bytes, which were taken of the spool's account, where the disk has no room for them beside what
+    /// others were promised and did not send yet. Returns how much that is.
+    pub(crate) async fn check_room(&self, own: u64) -> Result<u64, Refusal> {
+        // In this order: what is given back in between counts as promised still.
+        let all = self.spooled.all();
+        let promised = all.saturating_sub(own).saturating_sub(self.store.lying().await?);
+        self.on_spool(move |spool| spool.check_room(own, promised)).await?;
+        Ok(promised)
+    }
+}
+
+/// Says whether `asked` bytes fit on a file system that has so many free, of so many, keeps its reserve, and was
+/// promised to others in part.
+fn fits(free: u64, total: u64, asked: u64, promised: u64) -> Result<(), NoRoom> {
     let reserve = RESERVE_BYTES.min(total / 100 * RESERVE_PERCENT);
-    let room = free.saturating_sub(reserve);
+    let room = free.saturating_sub(reserve).saturating_sub(promised);
     if asked <= room { Ok(()) } else { Err(NoRoom { room, asked }) }
 }
 
@@ -125,14 +145,16 @@ mod tests {
     #[test]
     fn a_reserve_stays_free_for_what_must_be_written_to_free_the_rest() {
         let (mib, small) = (1 << 20, 1000 << 20);
-        assert_eq!(fits(300 * mib, 1 << 40, 44 * mib), Ok(()));
-        assert_eq!(fits(300 * mib, 1 << 40, 44 * mib + 1), Err(NoRoom { room: 44 * mib, asked: 44 * mib + 1 }));
-        assert_eq!(fits(60 * mib, small, 10 * mib), Ok(()), "5 % of a small disk");
-        assert_eq!(fits(0, small, 0), Ok(()));
-        assert_eq!(fits(0, small, 1), Err(NoRoom { room: 0, asked: 1 }));
+        assert_eq!(fits(300 * mib, 1 << 40, 44 * mib, 0), Ok(()));
+        assert_eq!(fits(300 * mib, 1 << 40, 44 * mib + 1, 0), Err(NoRoom { room: 44 * mib, asked: 44 * mib + 1 }));
+        assert_eq!(fits(60 * mib, small, 10 * mib, 0), Ok(()), "5 % of a small disk");
+        assert_eq!(fits(0, small, 0, 0), Ok(()));
+        assert_eq!(fits(0, small, 1, 0), Err(NoRoom { room: 0, asked: 1 }));
+        assert_eq!(fits(300 * mib, 1 << 40, 4 * mib, 40 * mib), Ok(()));
+        assert_eq!(fits(300 * mib, 1 << 40, 5 * mib, 40 * mib), Err(NoRoom { room: 4 * mib, asked: 5 * mib }));
         let folder = tempfile::tempdir().unwrap();
         let spool = Spool::open(folder.path(), &BTreeSet::new()).unwrap();
-        assert_eq!(spool.check_room(u64::MAX).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(spool.check_room(u64::MAX, 0).unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 
     #[test]

@@ -49,6 +49,7 @@ use tokio::{
 use twin::Batch;
 
 use crate::{
+    lived::Lived,
     session::SecretHash,
     token::{Grant, TokenHash, TokenId},
 };
@@ -209,6 +210,8 @@ pub(crate) enum Write {
         token: TokenId,
         bytes: u64,
         cid: String,
+        /// When it came, in seconds that were seen to pass.
+        arrived: u64,
     },
     /// It has another title from now on.
     Title {
@@ -237,6 +240,8 @@ pub(crate) enum Write {
     Failed {
         batch: Batch,
         fault: Fault,
+        /// When it expires at the soonest if it was not refused before.
+        expires: u64,
     },
     /// It is given up, with its parts.
     DropResumable(Batch),
@@ -250,6 +255,8 @@ pub(crate) enum Write {
     Unpin(Batch),
     /// Nothing of it is left.
     Drop(Batch),
+    /// So much time was seen to pass.
+    Lived(Lived),
     Audit(Line),
 }
 
@@ -360,6 +367,7 @@ pub(crate) struct Resumable {
     pub(crate) token: TokenId,
     /// Seconds since 1970.
     pub(crate) created: u64,
+    /// Seconds that were seen to pass.
     pub(crate) expires: u64,
     /// Bytes that there will be, and that are durable.
     pub(crate) length: u64,
@@ -382,9 +390,9 @@ pub(crate) struct Resumable {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) reason: String,
-    /// When it is tried again, seconds since 1970.
+    /// When it is tried again, in seconds that were seen to pass.
     pub(crate) due: u64,
-    /// Whether its owner is at fault.
+    /// Whether it is given up once it expires.
     pub(crate) refused: bool,
 }
 
@@ -393,16 +401,21 @@ impl Resumable {
         self.offset == self.length
     }
 
+    /// Whether it is given up once it expires, although it is whole.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.fault.as_ref().is_some_and(|fault| fault.refused)
+    }
+
     /// Whether it is one of the parts of another, or waits to be.
     pub(crate) fn is_part(&self) -> bool {
         self.concat.as_deref() == Some("partial")
     }
 
-    /// Whether nobody can go on with it. What came whole is kept until it is stored, unless that is refused; a part
-    /// goes with the upload that it belongs to.
-    pub(crate) fn has_expired(&self, now: u64) -> bool {
-        let waits = self.is_whole() && !self.is_part() && !self.fault.as_ref().is_some_and(|fault| fault.refused);
-        self.expires <= now && self.final_of.is_none() && (self.locator.is_some() || !waits)
+    /// Whether nobody can go on with it after so many seconds that were seen to pass. What came whole is kept until it
+    /// is stored, unless that is refused; a part goes with the upload that it belongs to.
+    pub(crate) fn has_expired(&self, lived: u64) -> bool {
+        let waits = self.is_whole() && !self.is_part() && !self.is_refused();
+        self.expires <= lived && self.final_of.is_none() && (self.locator.is_some() || !waits)
     }
 }
 

@@ -9,20 +9,15 @@
 //! An upload takes its bytes of its token's quota, and of the spool, when it is created. One that is made of parts
 //! takes none: its parts have them, and are its own from then on.
 
+mod chunk;
+mod finish;
 mod metadata;
 mod request;
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    os::unix::fs::FileExt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    body::Body as HttpBody,
     extract::State,
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -30,55 +25,38 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use bytes::BytesMut;
 use serde_json::json;
-use tokio::task::spawn_blocking;
-use twin::{Batch, Incoming, Progress};
-use unixfs::Profile;
+use twin::Batch;
 
 use self::{
     metadata::Metadata,
-    request::{Checksum, Concat, PROTOCOL, Request},
+    request::{Concat, PROTOCOL, Request},
 };
 use crate::{
     audit::Subject,
     caller::{Reader, Writer},
-    cids::Passing,
     files::{InPath, Sent},
-    intake::Body,
-    quota::{Reservation, counted},
+    quota::counted,
     refusal::Refusal,
     service::{self, Service},
-    store::{Fault, MadeOf, Resumable, Source, Write},
-    token::{Grant, Scope, TokenFault},
+    store::{Fault, Resumable, Write},
+    token::{Grant, Scope},
     turns::Turn,
     wishes::{KEEP_UNTIL, is_wish, media_type, wishes},
 };
 
-/// Pauses before what could not be stored is tried again: the first, and how often it doubles.
-const PAUSE_SECONDS: u64 = 60;
-const PAUSE_DOUBLINGS: u32 = 6;
-/// Longest reason that is kept.
-const REASON_CHARACTERS_MAX: usize = 500;
-/// How long an upload may take from its creation.
+/// How long an upload may take from its creation, and may wait from when it was refused first, in time that was seen to
+/// pass ([`crate::lived`]).
 const EXPIRY_SECONDS: u64 = 7 * 86_400;
-/// What was received is made durable, and told, at least so often.
-const SYNC_BYTES: u64 = 16 << 20;
-/// Bytes of one write.
-const WRITE_BYTES: usize = 1 << 20;
 /// How long a request waits for another that writes to the same upload, whose caller is gone.
 const TURN_WAIT: Duration = Duration::from_secs(5);
 /// Parts of a concatenation.
 const PARTS_MAX: usize = 1000;
-/// Tus has its own status for this.
-const CHECKSUM_MISMATCH: u16 = 460;
 
 /// The field that tells why a whole upload is not stored.
 const FAULT: &str = "x-evernear-fault";
 /// The bytes of an upload.
 const DATA: &str = "data";
-/// A chunk whose checksum is not looked at yet.
-const CHUNK: &str = "chunk";
 
 /// Answers in the form of tus.
 fn answer(status: StatusCode, fields: Vec<(&'static str, String)>) -> Response {
@@ -97,11 +75,6 @@ fn refused(status: StatusCode, message: &str) -> Refusal {
     Refusal::new(status, "TUS_ERROR", message)
 }
 
-/// Moments as HTTP has them (RFC 9110 section 5.6.7).
-fn http_date(seconds: u64) -> String {
-    httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_secs(seconds))
-}
-
 /// `POST /tus`.
 pub(crate) async fn create(
     State(service): State<Arc<Service>>,
@@ -115,7 +88,7 @@ pub(crate) async fn create(
     // Names and wishes are refused now, not when all came.
     let kept_wishes = wishes_of(&sent.headers, now)?;
     let options = options(&service, &kept_wishes, &metadata, now)?;
-    service.placed(grant.scope, options, request.length.unwrap_or(0)).await?;
+    let options = service.placed(grant.scope, options, request.length.unwrap_or(0)).await?;
     let (length, parts) = match &concat {
         Concat::Final(parts) => {
             if request.length.is_some() {
@@ -137,13 +110,15 @@ pub(crate) async fn create(
     if parts.is_empty() {
         account.reach(counts)?;
         spooled.reach(counts)?;
+        service.check_room(counts).await?;
     }
+    service.twin.check_room(&options, length)?;
     let batch = Batch::draw().map_err(|error| Refusal::own(&error))?;
     let upload = Resumable {
         batch,
         token: grant.id,
         created: now,
-        expires: now + EXPIRY_SECONDS,
+        expires: service.lived() + EXPIRY_SECONDS,
         length,
         offset: if parts.is_empty() { 0 } else { length },
         metadata: metadata.text,
@@ -155,13 +130,7 @@ pub(crate) async fn create(
         fault: None,
     };
     let turn = service.turn(batch).await?;
-    let spool = service.spool.clone();
-    let coming = upload.length - upload.offset;
-    let make = move || {
-        spool.check_room(coming)?;
-        spool.create(batch, DATA).map(drop)
-    };
-    spawn_blocking(make).await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)?;
+    service.on_spool(move |spool| spool.create(batch, DATA).map(drop)).await?;
     let parts: Vec<Batch> = parts.iter().map(|part| part.batch).collect();
     let begun = service.write(Write::Resumable { row: Box::new(upload.clone()), parts: parts.clone() }).await;
     if let Err(error) = begun {
@@ -174,7 +143,7 @@ pub(crate) async fn create(
     }
     let mut fields = vec![
         ("location", format!("/tus/{batch}")),
-        ("upload-expires", http_date(upload.expires)),
+        ("upload-expires", service.date_of(upload.expires)),
         ("upload-offset", upload.offset.to_string()),
     ];
     let mut subject = Subject { locator: None, bytes: 0 };
@@ -207,13 +176,13 @@ pub(crate) async fn head(
     Request::read(&headers)?;
     let upload = service.own_upload(&grant, &id).await?;
     let mut fields = vec![("upload-offset", upload.offset.to_string()), ("upload-length", upload.length.to_string())];
-    if !upload.is_whole() || upload.is_part() {
-        fields.push(("upload-expires", http_date(upload.expires)));
+    if !upload.is_whole() || upload.is_part() || upload.is_refused() {
+        fields.push(("upload-expires", service.date_of(upload.expires)));
     }
     if let Some(Fault { reason, due, .. }) = &upload.fault {
         let shown = reason.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' });
         fields.push((FAULT, shown.collect()));
-        fields.push(("retry-after", due.saturating_sub(service::now()).max(1).to_string()));
+        fields.push(("retry-after", due.saturating_sub(service.lived()).max(1).to_string()));
     }
     fields.extend(upload.metadata.clone().map(|text| ("upload-metadata", text)));
     fields.extend(upload.concat.clone().map(|text| ("upload-concat", text)));
@@ -231,7 +200,7 @@ pub(crate) async fn file(
     let unfinished = || match &upload.fault {
         Some(Fault { reason, due, .. }) => {
             let message = format!("it is whole and not stored yet: {reason}");
-            let wait = due.saturating_sub(service::now()).max(1);
+            let wait = due.saturating_sub(service.lived()).max(1);
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "ERROR_UNAVAILABLE", message).after(wait)
         }
         None => Refusal::not_found("the upload is not whole yet"),
@@ -268,7 +237,7 @@ pub(crate) async fn patch(
     }
     let (offset, is_whole) = service.append(upload.clone(), &sent.headers, sent.body).await?;
     let mut subject = Subject { locator: None, bytes: offset - upload.offset };
-    let mut fields = vec![("upload-offset", offset.to_string()), ("upload-expires", http_date(upload.expires))];
+    let mut fields = vec![("upload-offset", offset.to_string()), ("upload-expires", service.date_of(upload.expires))];
     if is_whole && upload.concat.is_none() {
         subject = service.finish(&Resumable { offset, ..upload }).await?;
         fields.extend(stored_fields(&service, subject).await?);
@@ -342,7 +311,7 @@ fn options(
     Ok(options)
 }
 
-fn spool_fault(error: io::Error) -> Refusal {
+pub(crate) fn spool_fault(error: io::Error) -> Refusal {
     match error.kind() {
         // It was given up, and could not be forgotten yet.
         io::ErrorKind::NotFound => refused(StatusCode::GONE, "nothing is left of the upload; begin it anew").closing(),
@@ -351,6 +320,12 @@ fn spool_fault(error: io::Error) -> Refusal {
 }
 
 impl Service {
+    /// Returns the date of a moment that is told in seconds that were seen to pass.
+    fn date_of(&self, moment: u64) -> String {
+        let left = moment.saturating_sub(self.lived());
+        httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_secs(service::now() + left))
+    }
+
     /// Returns an upload of this token, or of any where an admin asks.
     async fn upload_to_end(&self, grant: &Grant, id: &str) -> Result<Resumable, Refusal> {
         let none = || Refusal::not_found("there is no such upload");
@@ -367,7 +342,7 @@ impl Service {
         if upload.token != grant.id {
             return Err(none());
         }
-        if upload.locator.is_none() && upload.has_expired(service::now()) {
+        if upload.locator.is_none() && upload.has_expired(self.lived()) {
             return Err(refused(StatusCode::GONE, "the upload has expired; begin it anew"));
         }
         Ok(upload)
@@ -395,246 +370,4 @@ impl Service {
         let locked = || refused(StatusCode::LOCKED, "another request works on this upload").after(1).closing();
         self.turns.wait(&batch, TURN_WAIT).await.ok_or_else(locked)
     }
-
-    /// Appends a chunk. Returns the new offset, and whether all came. What came of a chunk that breaks off stays,
-    /// unless it has a checksum.
-    async fn append(
-        self: &Arc<Self>,
-        upload: Resumable,
-        headers: &HeaderMap,
-        body: HttpBody,
-    ) -> Result<(u64, bool), Refusal> {
-        let checksum = Checksum::read(headers)?;
-        let announced = headers.get(axum::http::header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
-        let room = upload.length - upload.offset;
-        if announced.is_some_and(|announced: u64| announced > room) {
-            return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "the chunk is longer than what is missing").closing());
-        }
-        let bounds = self.bounds(upload.token).at_most(room);
-        // Its bytes count since it was created.
-        let body = Body::begin(body, announced, bounds, Reservation::nothing())?;
-        let service = self.clone();
-        // A task of its own: whoever hangs up leaves what came, written down.
-        let task = async move { service.append_body(upload, body, checksum).await };
-        self.tasks.spawn(task).await.map_err(|_| Refusal::stopping())?
-    }
-
-    async fn append_body(
-        &self,
-        upload: Resumable,
-        mut body: Body,
-        checksum: Option<Checksum>,
-    ) -> Result<(u64, bool), Refusal> {
-        let (batch, spool) = (upload.batch, self.spool.clone());
-        let is_checked = checksum.is_some();
-        let opened = spawn_blocking(move || {
-            let data = spool.file(batch, DATA)?;
-            if !is_checked {
-                return Ok((Arc::new(data), None));
-            }
-            spool.remove_file(batch, CHUNK)?;
-            Ok::<_, io::Error>((Arc::new(data), Some(Arc::new(spool.create(batch, CHUNK)?))))
-        });
-        let (data, chunk) = opened.await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)?;
-        let (into, base) = match &chunk {
-            Some(chunk) => (chunk.clone(), 0),
-            None => (data.clone(), upload.offset),
-        };
-        let (mut at, mut synced, mut buffer) = (base, base, BytesMut::new());
-        let broke = loop {
-            let frame = body.next().await;
-            let is_end = !matches!(frame, Ok(Some(_)));
-            if let Ok(Some(bytes)) = &frame {
-                buffer.extend_from_slice(bytes);
-            }
-            if buffer.len() >= WRITE_BYTES || is_end {
-                let (file, bytes) = (into.clone(), buffer.split().freeze());
-                let (start, length) = (at, bytes.len() as u64);
-                let is_due = at + length - synced >= SYNC_BYTES || is_end;
-                let spool = self.spool.clone();
-                let written = spawn_blocking(move || {
-                    // Others write too.
-                    spool.check_room(length)?;
-                    file.write_all_at(&bytes, start)?;
-                    if is_due { file.sync_all() } else { Ok(()) }
-                });
-                written.await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)?;
-                at += length;
-                if is_due && chunk.is_none() && at > synced {
-                    self.store.write(Write::Offset { batch, offset: at }).await?;
-                }
-                if is_due {
-                    synced = at;
-                }
-            }
-            match frame {
-                Ok(Some(_)) => {}
-                Ok(None) => break None,
-                Err(error) => break Some(error),
-            }
-        };
-        if let (Some(chunk), Some(checksum)) = (chunk, checksum) {
-            // Nothing of a chunk counts that is not what its sender meant.
-            if let Some(error) = broke {
-                return Err(error.into());
-            }
-            let from = upload.offset;
-            let spool = self.spool.clone();
-            let taken = spawn_blocking(move || {
-                let is_right = checksum.is_of(&chunk, at)?;
-                if is_right {
-                    spool.check_room(at)?;
-                    copy(&chunk, at, &data, from)?;
-                    data.sync_all()?;
-                }
-                spool.remove_file(batch, CHUNK)?;
-                Ok::<_, io::Error>(is_right)
-            });
-            if !taken.await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)? {
-                let status = StatusCode::from_u16(CHECKSUM_MISMATCH).unwrap_or(StatusCode::BAD_REQUEST);
-                return Err(refused(status, "the chunk is not what its checksum says; send it again"));
-            }
-            at += from;
-            self.store.write(Write::Offset { batch, offset: at }).await?;
-            return Ok((at, at == upload.length));
-        }
-        match broke {
-            Some(error) => Err(error.into()),
-            None => Ok((at, at == upload.length)),
-        }
-    }
-
-    /// Stores an upload that is whole, in its turn. Returns what became of it. What keeps it from being stored is
-    /// written down, and when it is tried again.
-    async fn finish(self: &Arc<Self>, upload: &Resumable) -> Result<Subject, Refusal> {
-        // Times are kept as they were meant when the upload was created.
-        let meant = Metadata::of(upload.metadata.as_deref());
-        let meant = meant.and_then(|metadata| options(self, &upload.wishes, &metadata, service::now()));
-        // What network and policy say may be another thing tomorrow.
-        let (finished, refused) = match meant {
-            Ok(options) => (Box::pin(self.finish_now(upload, options)).await, false),
-            Err(refusal) => (Err(refusal), true),
-        };
-        if let Err(refusal) = &finished {
-            let reason: String = refusal.message.chars().take(REASON_CHARACTERS_MAX).collect();
-            tracing::warn!(batch = %upload.batch, reason, "an upload that is whole is not stored yet");
-            let fault = Fault { reason, due: service::now() + pause(upload.tries), refused };
-            self.write(Write::Failed { batch: upload.batch, fault }).await?;
-        }
-        finished
-    }
-
-    async fn finish_now(self: &Arc<Self>, upload: &Resumable, options: twin::PutOptions) -> Result<Subject, Refusal> {
-        let (grant, _) = self.store.token(upload.token).await?.ok_or(TokenFault::Unknown)?;
-        if let Some(ended) = grant.ended(service::now()) {
-            return Err(ended.into());
-        }
-        let options = self.placed(grant.scope, options, upload.length).await?;
-        let parts: Vec<Batch> = match &upload.concat {
-            Some(text) => Concat::of(text)?.batches()?,
-            None => vec![upload.batch],
-        };
-        let (spool, batches, length) = (self.spool.clone(), parts.clone(), upload.length);
-        let opened = spawn_blocking(move || {
-            batches.iter().map(|batch| spool.file(*batch, DATA)).collect::<io::Result<Vec<File>>>()
-        });
-        let files = opened.await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)?;
-        let under_way = self.begin(upload.token, Source::Files, None).await?;
-        let passing = Passing::new(Profile::UNIXFS_V1_2025);
-        let all: Box<dyn Read + Send> =
-            files.into_iter().fold(Box::new(io::empty()), |before, file| Box::new(before.chain(file)));
-        let incoming = Incoming { stream: Box::new(passing.tap(all.take(length))), length: Some(length) };
-        let quiet: Arc<dyn Progress> = Arc::new(());
-        let is_small = length <= crate::upload::SMALL_BYTES as u64;
-        let stored = {
-            let place = if is_small { Ok(None) } else { self.place(upload.token).await.map(Some) };
-            match place {
-                Ok(_place) => {
-                    let put = self.twin.put_incoming(under_way.batch, incoming, &options, &quiet);
-                    let put = async { Ok::<_, Refusal>(put.await?) };
-                    let stored = self.while_it_counts(upload.token, Box::pin(put)).await;
-                    stored.map(|stored| (stored, passing.root().into()))
-                }
-                Err(refusal) => Err(refusal),
-            }
-        };
-        // The bytes count for the token since the upload was created, and are given back as those of its parts.
-        let unbound = self.unbound_account(upload.token);
-        let kept = self.end(under_way, stored, MadeOf::Resumable(upload.batch), unbound).await?;
-        for part in parts.into_iter().chain([upload.batch]) {
-            self.unspool(part).await;
-        }
-        Ok(Subject::of(&kept))
-    }
-
-    /// Forgets an upload, its parts, and what came of them.
-    async fn give_up(&self, batch: Batch) -> Result<(), Refusal> {
-        // The bytes first: on a full disk their room lets the rows go.
-        for part in self.store.parts_of(batch).await?.into_iter().chain([batch]) {
-            self.unspool(part).await;
-        }
-        Ok(self.write(Write::DropResumable(batch)).await?)
-    }
-
-    /// Forgets some of what tokens that were ended did not finish. Returns how many uploads these were.
-    pub(crate) async fn drop_ended_resumables(&self) -> Result<usize, Refusal> {
-        let mut dropped = 0;
-        for batch in self.store.resumables_of_ended(service::now()).await? {
-            let Some(_turn) = self.turns.wait(&batch, TURN_WAIT).await else { continue };
-            match self.give_up(batch).await {
-                Ok(()) => dropped += 1,
-                Err(refusal) => {
-                    let reason = refusal.message;
-                    tracing::warn!(%batch, reason, "an upload of a token that was ended is not forgotten yet");
-                }
-            }
-        }
-        Ok(dropped)
-    }
-
-    /// Stores what is whole and was not stored, and forgets what has expired. Whoever works on an upload is let be, and
-    /// one that cannot be forgotten keeps no other from it.
-    pub(crate) async fn sweep_resumables(self: &Arc<Self>) -> Result<(), Refusal> {
-        for upload in self.store.expired(service::now()).await? {
-            let Some(_turn) = self.turns.take(&upload.batch) else { continue };
-            let upload = self.store.resumable(upload.batch).await?;
-            if let Some(upload) = upload.filter(|upload| upload.has_expired(service::now()))
-                && let Err(refusal) = self.give_up(upload.batch).await
-            {
-                let reason = refusal.message;
-                tracing::warn!(batch = %upload.batch, reason, "an upload has expired and is not forgotten yet");
-            }
-        }
-        for upload in self.store.due(service::now()).await? {
-            if self.stop.is_cancelled() {
-                return Ok(());
-            }
-            let Some(_turn) = self.turns.take(&upload.batch) else { continue };
-            let upload = self.store.resumable(upload.batch).await?.filter(|upload| upload.locator.is_none());
-            if let Some(upload) = upload {
-                // It ends when its token does, as a request.
-                let _work = self.callers.attend(upload.token);
-                // What keeps it is written down.
-                let _ = self.finish(&upload).await;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Seconds until an upload is tried again that failed so many times before.
-fn pause(tries: u32) -> u64 {
-    PAUSE_SECONDS << tries.min(PAUSE_DOUBLINGS)
-}
-
-/// Copies the first bytes of a file to a place in another.
-fn copy(from: &File, bytes: u64, into: &File, at: u64) -> io::Result<()> {
-    let (mut done, mut buffer) = (0, vec![0; WRITE_BYTES]);
-    while done < bytes {
-        let part = usize::try_from((bytes - done).min(WRITE_BYTES as u64)).map_err(io::Error::other)?;
-        from.read_exact_at(&mut buffer[..part], done)?;
-        into.write_all_at(&buffer[..part], at + done)?;
-        done += part as u64;
-    }
-    Ok(())
 }

@@ -18,7 +18,7 @@ use std::{
 use format::{Locator, OwnerId, OwnerSecret, cbor::CborError};
 use zeroize::Zeroizing;
 
-use crate::durable;
+use crate::{durable, retention};
 
 mod change;
 mod check;
@@ -42,9 +42,6 @@ pub use page::{Page, PageAsk, Spot};
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// Largest index, in bytes. It holds millions of uploads, and it bounds the memory of a program that loads it.
 const INDEX_BYTES_MAX: u64 = 1 << 30;
-/// Seconds after the end of a lease from when on nobody needs its entry: nodes have ended it by then, also where clocks
-/// differ by hours.
-const EXPIRED_SECONDS: u64 = 86_400;
 /// Entries below which an index is not rewritten by itself: it has some 300 KiB then, and reading it costs nothing.
 const COMPACT_ENTRIES_MIN: usize = 1024;
 
@@ -271,9 +268,7 @@ impl Index {
     /// # Errors
     /// [`IndexError`]; the index is then as it was.
     pub fn compact(&mut self, now: u64) -> Result<Compacted, IndexError> {
-        let has_expired = |entry: &Entry| {
-            entry.name.is_none() && entry.tenure.retention.has_ended(now.saturating_sub(EXPIRED_SECONDS))
-        };
+        let has_expired = |entry: &Entry| entry.name.is_none() && retention::is_long_over(entry.tenure.retention, now);
         self.rewrite_without(|_, entry| has_expired(entry))
     }
 

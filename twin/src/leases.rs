@@ -4,13 +4,12 @@
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
-    future::ready,
     sync::Arc,
 };
 
 use client::{ReadError, TransportError};
 use format::{Kind, Lease, Level, Locator, Moment, NodeName, Profile, Record, Redundancy, Retention};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 
 use crate::{
     index::{Batch, Change, Entry, Family, Index, IndexError, Listed, Page, PageAsk, Position, State, Tenure},
@@ -21,10 +20,12 @@ use crate::{
     urls::{Target, TargetError},
 };
 
+mod over;
 mod removal;
 mod renewal;
 mod telling;
 
+pub use over::Over;
 pub use removal::Removed;
 pub use renewal::{Renewal, Sooner};
 pub(crate) use telling::Patience;
@@ -184,24 +185,6 @@ impl Twin {
             return Ok(locator);
         }
         Err(TargetError::Inside { label: target.label.to_string() })
-    }
-
-    /// Returns which of these objects nodes have this owner's word for that they were erased. Nodes cannot make that
-    /// up: it is signed. An object that no node knows is none of them.
-    ///
-    /// # Errors
-    /// [`LeaseChangeError`] when nodes do not answer.
-    pub async fn erased(&self, locators: BTreeSet<Locator>) -> Result<BTreeSet<Locator>, LeaseChangeError> {
-        let patience = &Patience::begin();
-        let ask = |locator: Locator| async move {
-            match self.own_record(&locator, patience).await {
-                Ok(record) => Ok(record.lease.erased.then_some(locator)),
-                Err(LeaseChangeError::Unknown | LeaseChangeError::NotOurs) => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
-        let asked = stream::iter(locators.into_iter().map(ask)).buffer_unordered(OBJECTS_AT_ONCE);
-        asked.try_filter_map(|erased| ready(Ok(erased))).try_collect().await
     }
 
     /// Returns all uploads by their locators.

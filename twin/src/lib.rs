@@ -50,7 +50,7 @@ pub use index::{
     Batch, Change, Compacted, Entry, Family, Hashes, Index, IndexCheck, IndexError, Listed, MOVES_MAX, Move, NameState,
     PATH_BYTES_MAX, Page, PageAsk, Position, Scope, Spot, State, Tenure,
 };
-pub use leases::{LeaseChangeError, Removed, Renewal, Sooner, Told};
+pub use leases::{LeaseChangeError, Over, Removed, Renewal, Sooner, Told};
 pub use media::{Inspection, MediaType, MediaTypeError};
 pub use moment::{MomentError, moment};
 pub use names::{NameChange, NameChangeError, NameTerms, Renamed};
@@ -63,7 +63,7 @@ pub use progress::Progress;
 pub use publish::{POLICY_SECONDS, PublishError, Published};
 pub use purge::{PurgeOrderError, PurgeTold, Selection};
 pub use put::{
-    Bad, Changes, Deduplication, EncodingError, Incoming, LeftOut, PutError, PutOptions, Several, Stored,
+    Bad, Changes, Deduplication, EncodingError, Incoming, LeftOut, NetworkFull, PutError, PutOptions, Several, Stored,
     StreamedFiles, StreamedFolder,
 };
 pub use recover::{RecoverError, Recovered};

@@ -43,11 +43,13 @@ mod encoding;
 mod folder;
 mod held;
 mod object;
+mod room;
 mod streamed;
 
 use encoding::Source;
 pub use encoding::{Changes, Deduplication, EncodingError};
 use object::Item;
+pub use room::NetworkFull;
 pub use streamed::{Incoming, StreamedFiles, StreamedFolder};
 
 /// Files and folders that are uploaded concurrently: small ones wait for round trips. A large one uses the whole

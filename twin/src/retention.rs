@@ -45,6 +45,16 @@ pub(crate) fn check_end(retention: Retention, now: u64) -> Result<(), RetentionE
     }
 }
 
+/// Seconds after the end of a lease from when on nobody needs what was noted of the object: nodes have ended it by
+/// then, also where clocks differ by hours.
+const OVER_SECONDS: u64 = 86_400;
+
+/// Says whether a lease ended by itself so long before `now`, seconds since 1970, that what was noted of its object may
+/// be forgotten.
+pub(crate) fn is_long_over(retention: Retention, now: u64) -> bool {
+    retention.has_ended(now.saturating_sub(OVER_SECONDS))
+}
+
 /// Refuses times of a new lease that have passed at `now`, seconds since 1970, or contradict each other.
 pub(crate) fn check(retention: Retention, now: u64) -> Result<(), RetentionError> {
     let Retention { keep_until, expires } = retention;
@@ -63,6 +73,17 @@ pub(crate) fn check(retention: Retention, now: u64) -> Result<(), RetentionError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ended_is_needed_for_another_day() {
+        let is_over = |keep_until, expires, now| is_long_over(Retention { keep_until, expires }, now);
+        for (expires, now, over) in
+            [(1000, 1000, false), (1000, 87_399, false), (1000, 87_400, true), (0, u64::MAX, false), (1, 0, false)]
+        {
+            assert_eq!(is_over(0, expires, now), over, "{expires} {now}");
+        }
+        assert!(!is_over(2000, 1000, 87_400) && is_over(2000, 1000, 88_400), "it was kept for longer");
+    }
 
     #[test]
     fn only_times_to_come_are_taken_and_the_promise_ends_first() {

@@ -18,6 +18,8 @@ use unixfs::{
 const CHUNK_BYTES: usize = 256 << 10;
 /// Blocks of one CAR: with 256 KiB each, a TiB.
 const BLOCKS_MAX: usize = 4 << 20;
+/// Bytes of an entry of a list of blocks: a CID of today, and two numbers.
+const ENTRY_BYTES: u64 = 1 + 36 + 16;
 /// Names and links of a DAG that are held while it is looked whether it is complete.
 const LINKS_MAX: usize = 16 << 20;
 
@@ -105,13 +107,22 @@ pub(super) struct Blocks {
 }
 
 impl Part {
-    /// Takes a CAR as it comes, and writes it down durably in the file that lies there, with a list of its blocks.
-    /// Blocks.
-    pub(super) fn receive(from: impl Read, (into, path): (&File, PathBuf), list: &File) -> Result<Self, CarFault> {
+    /// Takes a CAR as it comes, and writes it down durably in the file that lies there, with a list of its blocks, as
+    /// long as `room` says that so many bytes more may be written. Blocks.
+    pub(super) fn receive(
+        from: impl Read,
+        (into, path): (&File, PathBuf),
+        list: &File,
+        room: impl Fn(u64) -> io::Result<()>,
+    ) -> Result<Self, CarFault> {
         let mut written = into;
-        let (root, dag_bytes, blocks) = read(from, |bytes| written.write_all(bytes))?;
+        let (root, dag_bytes, blocks) = read(from, |bytes| {
+            room(bytes.len() as u64)?;
+            written.write_all(bytes)
+        })?;
         into.sync_all()?;
         let it = Self { root, dag_bytes, path, blocks };
+        room(it.blocks.len() as u64 * ENTRY_BYTES)?;
         it.write_list(list)?;
         list.sync_all()?;
         Ok(it)
@@ -265,6 +276,8 @@ fn key(cid: &Cid) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use unixfs::car;
 
     use super::*;
@@ -276,18 +289,23 @@ mod tests {
         open.filter(|path| path.starts_with(folder)).count()
     }
 
+    /// A CAR of one block.
+    fn one_block() -> (Cid, Vec<u8>) {
+        let cid = Cid::of(Codec::Raw, b"abc");
+        (cid, [car::header(&cid), car::section_head(&cid, 3), b"abc".to_vec()].concat())
+    }
+
     #[test]
     fn parts_are_put_together_without_keeping_any_of_them_open() {
         let folder = tempfile::tempdir().unwrap();
-        let cid = Cid::of(Codec::Raw, b"abc");
-        let car = [car::header(&cid), car::section_head(&cid, 3), b"abc".to_vec()].concat();
+        let (cid, car) = one_block();
         let file = |name: String| {
             let path = folder.path().join(name);
             (File::options().create_new(true).write(true).open(&path).unwrap(), path)
         };
         let receive = |at: u8| {
             let ((part, path), (list, _)) = (file(at.to_string()), file(format!("{at}.list")));
-            Part::receive(&car[..], (&part, path), &list).unwrap()
+            Part::receive(&car[..], (&part, path), &list, |_| Ok(())).unwrap()
         };
         let blocks = Blocks::of(vec![receive(0), receive(1), receive(2)], &cid).unwrap();
         assert_eq!((blocks.is_complete(), open_below(folder.path())), (true, 0));
@@ -296,5 +314,28 @@ mod tests {
         let list = File::open(folder.path().join("1.list")).unwrap();
         let again = Part::read(folder.path().join("1"), list).unwrap();
         assert_eq!((again.root, again.dag_bytes, again.blocks.len()), (cid, 3, 1));
+    }
+
+    #[test]
+    fn a_car_and_the_list_of_its_blocks_are_written_as_long_as_there_is_room() {
+        let ((_, car), full) = (one_block(), io::ErrorKind::StorageFull);
+        let receive = |room: u64| {
+            let [file, list] = [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()];
+            let left = Cell::new(room);
+            let take = |bytes: u64| -> io::Result<()> {
+                left.set(left.get().checked_sub(bytes).ok_or(full)?);
+                Ok(())
+            };
+            let received = Part::receive(&car[..], (&file, PathBuf::new()), &list, take);
+            (received.err(), file.metadata().unwrap().len(), list.metadata().unwrap().len())
+        };
+        let length = car.len() as u64;
+        let is_full = |fault: Option<CarFault>| matches!(fault, Some(CarFault::Spool(error)) if error.kind() == full);
+        for (room, expected) in [(length - 1, (true, 0, false)), (length + ENTRY_BYTES - 1, (true, length, false))] {
+            let (fault, written, listed) = receive(room);
+            assert_eq!((is_full(fault), written, listed > 0), expected, "{room}");
+        }
+        let (fault, written, listed) = receive(length + ENTRY_BYTES);
+        assert!(fault.is_none() && written == length && listed > ENTRY_BYTES, "{fault:?}");
     }
 }

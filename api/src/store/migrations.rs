@@ -12,6 +12,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (3, "0003_shares", include_str!("../../migrations/0003_shares.sql")),
     (4, "0004_makers", include_str!("../../migrations/0004_makers.sql")),
     (5, "0005_parts", include_str!("../../migrations/0005_parts.sql")),
+    (6, "0006_lived", include_str!("../../migrations/0006_lived.sql")),
 ];
 
 /// Returns what brings the file up to date.

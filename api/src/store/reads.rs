@@ -7,6 +7,7 @@ use twin::Batch;
 
 use super::{Fault, Freed, Line, PinAsk, PinRow, PinStatus, Resumable, Source, Store, StoreError, Upload};
 use crate::{
+    lived::Lived,
     session::SecretHash,
     token::{Grant, Maker, Scope, TokenHash, TokenId},
 };
@@ -28,6 +29,35 @@ macro_rules! shown {
             WHERE other.cid = uploads.cid AND other.state = 2 AND other.created < uploads.created))"
     };
 }
+
+/// What lets SQLite use the index of the few uploads that are not whole: it draws no conclusion from their state.
+macro_rules! not_whole {
+    () => {
+        "state <> 1"
+    };
+}
+
+/// Uploads under way.
+const OPEN: &str = concat!("SELECT batch FROM uploads WHERE state = 0 AND ", not_whole!(), " ORDER BY batch");
+/// Parts of CARs.
+const PARTIAL: &str = concat!(uploads!(), "WHERE state = 2 AND ", not_whole!());
+/// Parts of CARs whose DAG got none since a time.
+const OLD: &str = concat!(
+    "SELECT batch, cid FROM uploads AS it WHERE state = 2 AND ",
+    not_whole!(),
+    " AND arrived < $1 AND NOT EXISTS
+    (SELECT 1 FROM uploads WHERE cid = it.cid AND state = 2 AND arrived >= $1) ORDER BY created LIMIT $2"
+);
+/// Bytes that lie in the spool.
+const LYING: &str = concat!(
+    "SELECT (SELECT coalesce(sum(bytes), 0) FROM uploads WHERE state = 2 AND ",
+    not_whole!(),
+    ") + (SELECT coalesce(sum(offset), 0) FROM resumables
+    WHERE locator IS NULL AND (concat IS NULL OR concat = 'partial'))"
+);
+/// Those of them that would look at every upload otherwise.
+#[cfg(test)]
+pub(super) const NOT_WHOLE: [&str; 4] = [OPEN, PARTIAL, OLD, LYING];
 
 /// What begins a statement that reads pins.
 macro_rules! pins {
@@ -121,13 +151,26 @@ impl Store {
         row.map(|row| Ok((unsigned(row.try_get("version")?, "policies")?, row.try_get("source")?))).transpose()
     }
 
+    /// Returns the time that twins on this file saw pass; none before the first one wrote it down.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn lived(&self) -> Result<Option<Lived>, StoreError> {
+        const TABLE: &str = "lived";
+        let row = query("SELECT seconds, latest FROM lived").fetch_optional(&self.readers).await?;
+        let lived = |row: SqliteRow| {
+            let [seconds, latest] = [row.try_get("seconds")?, row.try_get("latest")?];
+            Ok::<_, StoreError>(Lived { seconds: unsigned(seconds, TABLE)?, latest: unsigned(latest, TABLE)? })
+        };
+        row.map(lived).transpose()
+    }
+
     /// Returns the uploads that are under way, or were when a crash came.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn open_batches(&self) -> Result<Vec<Batch>, StoreError> {
-        let open = "SELECT batch FROM uploads WHERE state = 0 ORDER BY batch";
-        let batches: Vec<Vec<u8>> = query_scalar(open).fetch_all(&self.readers).await?;
+        let batches: Vec<Vec<u8>> = query_scalar(OPEN).fetch_all(&self.readers).await?;
         batches.iter().map(|bytes| exact(bytes, "uploads").map(Batch)).collect()
     }
 
@@ -218,39 +261,26 @@ impl Store {
         rows.fetch_all(&self.readers).await?.iter().map(upload).collect()
     }
 
-    /// Returns some of the parts whose DAG got none since a time in milliseconds, each with its DAG.
+    /// Returns some of the parts whose DAG got none since a time, in seconds that were seen to pass, each with its DAG.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn parts_before(&self, ms: u64) -> Result<Vec<(Batch, String)>, StoreError> {
-        self.some_parts(
-            "SELECT batch, cid FROM uploads AS it WHERE state = 2 AND created < $1 AND NOT EXISTS
-             (SELECT 1 FROM uploads WHERE cid = it.cid AND state = 2 AND created >= $1) ORDER BY created LIMIT $2",
-            ms,
-        )
-        .await
+    pub(crate) async fn parts_before(&self, lived: u64) -> Result<Vec<(Batch, String)>, StoreError> {
+        let old = query(OLD).bind(i64::try_from(lived).unwrap_or(i64::MAX)).bind(SWEPT_MAX);
+        old.fetch_all(&self.readers).await?.iter().map(part).collect()
     }
 
-    /// Returns some of the parts whose tokens have ended at a time in seconds, each with its DAG.
+    /// Returns some of the parts whose tokens were ended, each with its DAG. Those of tokens that ended by themselves
+    /// wait for their week: a clock that is ahead for a moment ends nothing that was acknowledged.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn parts_of_ended(&self, now: u64) -> Result<Vec<(Batch, String)>, StoreError> {
-        self.some_parts(
-            "SELECT batch, cid FROM uploads WHERE state = 2
-             AND token IN (SELECT id FROM tokens WHERE revoked IS NOT NULL OR expires <= $1) LIMIT $2",
-            now,
-        )
-        .await
-    }
-
-    async fn some_parts(&self, ask: &'static str, time: u64) -> Result<Vec<(Batch, String)>, StoreError> {
-        let ask = query(ask).bind(i64::try_from(time).unwrap_or(i64::MAX)).bind(SWEPT_MAX);
-        let rows = ask.fetch_all(&self.readers).await?;
-        let part = |row: &SqliteRow| {
-            Ok::<_, StoreError>((Batch(exact(row.try_get("batch")?, "uploads")?), row.try_get("cid")?))
-        };
-        rows.iter().map(part).collect()
+    pub(crate) async fn parts_of_ended(&self) -> Result<Vec<(Batch, String)>, StoreError> {
+        let ended = query(
+            "SELECT batch, cid FROM uploads
+             WHERE state = 2 AND token IN (SELECT id FROM tokens WHERE revoked IS NOT NULL) LIMIT $1",
+        );
+        ended.bind(SWEPT_MAX).fetch_all(&self.readers).await?.iter().map(part).collect()
     }
 
     /// Returns uploads with a CID, the newest first, from before a time in milliseconds on; and how many there are.
@@ -272,17 +302,25 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn partial(&self) -> Result<Vec<Upload>, StoreError> {
-        let rows = query(concat!(uploads!(), "WHERE state = 2")).fetch_all(&self.readers).await?;
+        let rows = query(PARTIAL).fetch_all(&self.readers).await?;
         rows.iter().map(upload).collect()
     }
 
-    /// Returns all uploads that were stored.
+    /// Returns the objects of the next uploads that were stored, after one of them.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn kept(&self) -> Result<Vec<Upload>, StoreError> {
-        let rows = query(concat!(uploads!(), "WHERE state = 1")).fetch_all(&self.readers).await?;
-        rows.iter().map(upload).collect()
+    pub(crate) async fn kept(&self, after: Option<Batch>, limit: u32) -> Result<Vec<(Locator, Batch)>, StoreError> {
+        const TABLE: &str = "uploads";
+        const PAGE: &str = "SELECT locator, batch FROM uploads
+            WHERE state = 1 AND locator IS NOT NULL AND batch > $1 ORDER BY batch LIMIT $2";
+        let after = after.map_or_else(Vec::new, |batch| batch.0.to_vec());
+        let rows = query(PAGE).bind(after).bind(i64::from(limit)).fetch_all(&self.readers).await?;
+        let kept = |row: &SqliteRow| {
+            let (locator, batch) = (exact(row.try_get("locator")?, TABLE)?, exact(row.try_get("batch")?, TABLE)?);
+            Ok::<_, StoreError>((Locator(locator), Batch(batch)))
+        };
+        rows.iter().map(kept).collect()
     }
 
     /// Returns an upload in several requests.
@@ -292,6 +330,14 @@ impl Store {
     pub(crate) async fn resumable(&self, batch: Batch) -> Result<Option<Resumable>, StoreError> {
         let row = query("SELECT * FROM resumables WHERE batch = $1").bind(&batch.0[..]);
         row.fetch_optional(&self.readers).await?.as_ref().map(resumable).transpose()
+    }
+
+    /// Returns the bytes that lie durably in the spool, of those that [`Self::counted`] counts there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn lying(&self) -> Result<u64, StoreError> {
+        unsigned(query_scalar(LYING).fetch_one(&self.readers).await?, "resumables")
     }
 
     /// Returns the uploads in several requests whose bytes are in the spool.
@@ -304,40 +350,44 @@ impl Store {
         batches.iter().map(|bytes| exact(bytes, "resumables").map(Batch)).collect()
     }
 
-    /// Returns some of the uploads in several requests that are whole and due to be stored at a time in seconds, of
-    /// tokens that count then.
+    /// Returns some of the uploads in several requests that are whole and due to be stored at a time, in seconds that
+    /// were seen to pass, of tokens that count at `now`, seconds since 1970.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn due(&self, now: u64) -> Result<Vec<Resumable>, StoreError> {
+    pub(crate) async fn due(&self, lived: u64, now: u64) -> Result<Vec<Resumable>, StoreError> {
         const DUE: &str = "SELECT * FROM resumables WHERE locator IS NULL AND offset = length
             AND (concat IS NULL OR concat <> 'partial') AND due <= $1 AND token IN
-            (SELECT id FROM tokens WHERE revoked IS NULL AND (expires IS NULL OR expires > $1)) ORDER BY due LIMIT $2";
-        let rows = query(DUE).bind(i64::try_from(now).unwrap_or(i64::MAX)).bind(SWEPT_MAX);
+            (SELECT id FROM tokens WHERE revoked IS NULL AND (expires IS NULL OR expires > $3)) ORDER BY due LIMIT $2";
+        let rows = query(DUE).bind(i64::try_from(lived).unwrap_or(i64::MAX)).bind(SWEPT_MAX);
+        let rows = rows.bind(i64::try_from(now).unwrap_or(i64::MAX));
         rows.fetch_all(&self.readers).await?.iter().map(resumable).collect()
     }
 
-    /// Returns some of the uploads in several requests that have expired at a time in seconds, as
-    /// [`Resumable::has_expired`] says it.
+    /// Returns some of the uploads in several requests that have expired at a time, in seconds that were seen to pass,
+    /// as [`Resumable::has_expired`] says it.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn expired(&self, now: u64) -> Result<Vec<Resumable>, StoreError> {
+    pub(crate) async fn expired(&self, lived: u64) -> Result<Vec<Resumable>, StoreError> {
         const EXPIRED: &str = "SELECT * FROM resumables WHERE expires <= $1 AND final IS NULL AND (locator IS NOT NULL
             OR offset < length OR concat = 'partial' OR refused = 1) ORDER BY expires LIMIT $2";
-        let rows = query(EXPIRED).bind(i64::try_from(now).unwrap_or(i64::MAX)).bind(SWEPT_MAX);
+        let rows = query(EXPIRED).bind(i64::try_from(lived).unwrap_or(i64::MAX)).bind(SWEPT_MAX);
         rows.fetch_all(&self.readers).await?.iter().map(resumable).collect()
     }
 
-    /// Returns some of the uploads in several requests whose tokens have ended at a time in seconds. Parts go with the
-    /// upload that they belong to.
+    /// Returns some of the uploads in several requests whose tokens were ended, or have ended by themselves at `now`,
+    /// seconds since 1970, and whose own time is over too, in seconds that were seen to pass: a clock that is ahead for
+    /// a moment ends nothing that was acknowledged. Parts go with the upload that they belong to.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn resumables_of_ended(&self, now: u64) -> Result<Vec<Batch>, StoreError> {
-        const ENDED: &str = "SELECT batch FROM resumables WHERE final IS NULL
-            AND token IN (SELECT id FROM tokens WHERE revoked IS NOT NULL OR expires <= $1) LIMIT $2";
+    pub(crate) async fn resumables_of_ended(&self, lived: u64, now: u64) -> Result<Vec<Batch>, StoreError> {
+        const ENDED: &str = "SELECT batch FROM resumables WHERE final IS NULL AND token IN
+            (SELECT id FROM tokens WHERE revoked IS NOT NULL OR (tokens.expires <= $1 AND resumables.expires <= $3))
+            LIMIT $2";
         let ended = query_scalar(ENDED).bind(i64::try_from(now).unwrap_or(i64::MAX)).bind(SWEPT_MAX);
+        let ended = ended.bind(i64::try_from(lived).unwrap_or(i64::MAX));
         let batches: Vec<Vec<u8>> = ended.fetch_all(&self.readers).await?;
         batches.iter().map(|bytes| exact(bytes, "resumables").map(Batch)).collect()
     }
@@ -453,6 +503,11 @@ fn upload(row: &SqliteRow) -> Result<Upload, StoreError> {
         title: row.try_get("title")?,
         token_name: row.try_get("token_name")?,
     })
+}
+
+/// Reads a part of a DAG back, with its DAG.
+fn part(row: &SqliteRow) -> Result<(Batch, String), StoreError> {
+    Ok((Batch(exact(row.try_get("batch")?, "uploads")?), row.try_get("cid")?))
 }
 
 fn resumable(row: &SqliteRow) -> Result<Resumable, StoreError> {

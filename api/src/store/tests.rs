@@ -205,7 +205,8 @@ async fn a_list_of_pins_takes_what_is_asked_for_and_a_token_has_its_share_of_the
     }
     let a = Batch([9; 16]);
     store.write(begin(a, one.id, 9)).await.unwrap();
-    store.write(Write::Partial { batch: a, token: one.id, bytes: 1, cid: "c".into() }).await.unwrap();
+    let parts = Write::Partial { batch: a, token: one.id, bytes: 1, cid: "c".into(), arrived: 1 };
+    store.write(parts).await.unwrap();
     let all = PinAsk { statuses: vec![PinStatus::Failed, PinStatus::Pinning], ..PinAsk::default() };
     for (ask, limit, expected, count) in [
         (all.clone(), 10, vec![4, 3, 2, 1], 4),
@@ -339,19 +340,25 @@ async fn what_is_whole_outlives_its_time_until_it_is_stored_or_refused() {
         store.write(Write::Resumable { row: Box::new(row), parts }).await.unwrap();
     }
     let refused = Fault { reason: "it is too late".into(), due: 150, refused: true };
-    store.write(Write::Failed { batch: Batch([7; 16]), fault: refused.clone() }).await.unwrap();
+    store.write(Write::Failed { batch: Batch([7; 16]), fault: refused.clone(), expires: 0 }).await.unwrap();
     let away = Fault { reason: "nodes are away".into(), due: 300, refused: false };
-    store.write(Write::Failed { batch: Batch([1; 16]), fault: away.clone() }).await.unwrap();
+    store.write(Write::Failed { batch: Batch([1; 16]), fault: away.clone(), expires: 900 }).await.unwrap();
     let ids = |rows: Vec<Resumable>| rows.iter().map(|row| row.batch.0[0]).collect::<std::collections::BTreeSet<_>>();
     assert_eq!(ids(store.expired(now).await.unwrap()), [2, 3, 7].into());
-    assert_eq!(ids(store.due(now).await.unwrap()), [5, 7].into());
-    assert_eq!(ids(store.due(300).await.unwrap()), [1, 5, 7].into());
+    assert_eq!(ids(store.due(now, now).await.unwrap()), [5, 7].into());
+    assert_eq!(ids(store.due(300, now).await.unwrap()), [1, 5, 7].into());
     for at in 1..=7 {
         let row = store.resumable(Batch([at; 16])).await.unwrap().unwrap();
         assert_eq!(row.has_expired(now), [2, 3, 7].contains(&at), "{row:?}");
     }
     let first = store.resumable(Batch([1; 16])).await.unwrap().unwrap();
     assert_eq!((first.tries, first.fault), (1, Some(away)));
+    // It has its time from when it was refused first, and no more the second time.
+    for expires in [500, 800] {
+        store.write(Write::Failed { batch: Batch([1; 16]), fault: refused.clone(), expires }).await.unwrap();
+    }
+    let first = store.resumable(Batch([1; 16])).await.unwrap().unwrap();
+    assert_eq!((first.expires, first.has_expired(499), first.has_expired(500)), (500, false, true));
     store.close().await;
 }
 
@@ -382,25 +389,29 @@ async fn what_tokens_that_ended_have_not_finished_is_found_and_none_of_it_is_due
         };
         store.write(Write::Resumable { row: Box::new(row), parts: vec![] }).await.unwrap();
         store.write(begin(part, token, at.into())).await.unwrap();
-        store.write(Write::Partial { batch: part, token, bytes: 512, cid: at.to_string() }).await.unwrap();
+        let cid = at.to_string();
+        store.write(Write::Partial { batch: part, token, bytes: 512, cid, arrived: 1 }).await.unwrap();
         if at == 2 {
             store.revoke(token, 50).await.unwrap();
         }
     }
-    let found = async |now| {
-        let mut ended = store.resumables_of_ended(now).await.unwrap();
+    let found = async |lived, now| {
+        let mut ended = store.resumables_of_ended(lived, now).await.unwrap();
         ended.sort_by_key(|batch| batch.0);
-        let mut parts = store.parts_of_ended(now).await.unwrap();
+        let mut parts = store.parts_of_ended().await.unwrap();
         parts.sort_by_key(|(batch, _)| batch.0);
-        let due = store.due(now).await.unwrap();
+        let due = store.due(lived, now).await.unwrap();
         (
             ended.iter().map(|it| it.0[0]).collect::<Vec<_>>(),
             parts.iter().map(|it| it.0.0[0]).collect::<Vec<_>>(),
             due.len(),
         )
     };
-    assert_eq!(found(99).await, (vec![2], vec![12], 2));
-    assert_eq!(found(100).await, (vec![2, 3], vec![12, 13], 1));
+    assert_eq!(found(999, 99).await, (vec![2], vec![12], 2));
+    // Of a token that ended by itself nothing is forgotten before its own time: the clock may be ahead.
+    assert_eq!(found(999, 100).await, (vec![2], vec![12], 1));
+    assert_eq!(found(1000, 99).await, (vec![2], vec![12], 2));
+    assert_eq!(found(1000, 100).await, (vec![2, 3], vec![12], 1));
     store.close().await;
 }
 
@@ -410,19 +421,64 @@ async fn parts_of_a_dag_are_old_when_the_newest_of_them_is() {
     let store = Store::open(folder.path()).await.unwrap();
     let (one, hash) = grant(1, "ci");
     store.add(one.clone(), hash).await.unwrap();
-    for (at, cid) in [(10, "a"), (20, "a"), (12, "b"), (11, "c")] {
+    for (at, cid) in [(20, "a"), (10, "a"), (18, "b"), (19, "c")] {
         let batch = Batch([at; 16]);
         store.write(begin(batch, one.id, at.into())).await.unwrap();
         if cid != "c" {
-            store.write(Write::Partial { batch, token: one.id, bytes: 5, cid: cid.into() }).await.unwrap();
+            // Whatever the clock said when it came.
+            let (cid, arrived) = (cid.into(), (30 - at).into());
+            store.write(Write::Partial { batch, token: one.id, bytes: 5, cid, arrived }).await.unwrap();
         }
     }
     let part = |at: u8, cid: &str| (Batch([at; 16]), cid.to_owned());
-    assert_eq!(store.parts_before(15).await.unwrap(), [part(12, "b")]);
-    assert_eq!(store.parts_before(21).await.unwrap(), [part(10, "a"), part(12, "b"), part(20, "a")]);
+    assert_eq!(store.parts_before(15).await.unwrap(), [part(18, "b")]);
+    assert_eq!(store.parts_before(21).await.unwrap(), [part(10, "a"), part(18, "b"), part(20, "a")]);
     assert_eq!(store.parts("a").await.unwrap().len(), 2);
     let (shown, count) = store.uploads(None, 10).await.unwrap();
-    assert_eq!((shown.iter().map(|it| it.created_ms).collect::<Vec<_>>(), count), (vec![12, 10], 2));
+    assert_eq!((shown.iter().map(|it| it.created_ms).collect::<Vec<_>>(), count), (vec![18, 10], 2));
+    assert_eq!(store.lying().await.unwrap(), 15);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_time_that_passed_is_kept_and_uploads_are_paged_by_their_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    assert_eq!(store.lived().await.unwrap(), None);
+    for seconds in [1, 2] {
+        let lived = Lived { seconds, latest: 1_800_000_000 };
+        store.write(Write::Lived(lived)).await.unwrap();
+        assert_eq!(store.lived().await.unwrap(), Some(lived));
+    }
+    let (one, hash) = grant(1, "ci");
+    store.add(one.clone(), hash).await.unwrap();
+    for at in 1..=4 {
+        let (batch, locator) = (Batch([at; 16]), Locator([at; 32]));
+        store.write(begin(batch, one.id, at.into())).await.unwrap();
+        if at != 2 {
+            let keep = Write::Keep { batch, locator, bytes: 5, dag: None, made_of: MadeOf::Request };
+            store.write(keep).await.unwrap();
+        }
+    }
+    let mut after = None;
+    for page in [&[1, 3][..], &[4], &[]] {
+        let kept = store.kept(after, 2).await.unwrap();
+        assert_eq!(kept, page.iter().map(|at| (Locator([*at; 32]), Batch([*at; 16]))).collect::<Vec<_>>());
+        after = kept.last().map(|(_, batch)| *batch).or(after);
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_is_not_whole_is_found_without_a_look_at_what_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    for ask in reads::NOT_WHOLE {
+        let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {ask}")));
+        let rows = plan.fetch_all(&store.readers).await.unwrap();
+        let steps: Vec<String> = rows.iter().map(|row| sqlx::Row::get(row, "detail")).collect();
+        assert!(steps.iter().any(|step| step.contains("uploads_not_whole")), "{ask}: {steps:?}");
+    }
     store.close().await;
 }
 
@@ -448,7 +504,7 @@ async fn a_dag_and_a_token_have_so_many_parts_and_no_more() {
     let part = async |at: u8, token: TokenId, cid: &str| {
         let batch = Batch([at; 16]);
         store.write(begin(batch, token, at.into())).await.unwrap();
-        store.write(Write::Partial { batch, token, bytes: 512, cid: cid.into() }).await
+        store.write(Write::Partial { batch, token, bytes: 512, cid: cid.into(), arrived: 1 }).await
     };
     rows(1000, 999, "a").await;
     assert!(part(1, other.id, "a").await.is_ok());

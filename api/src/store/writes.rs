@@ -10,6 +10,7 @@ use super::{
     share,
 };
 use crate::{
+    lived::Lived,
     refusal::causes,
     session::{KEYS_MAX, SESSIONS_MAX},
     token::{Maker, TokenId},
@@ -176,7 +177,7 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write, freed: &mut Vec<
             let begin = begin.bind(&batch.0[..]).bind(&token.0[..]).bind(number(*created_ms));
             Ok(begin.bind(i64::from(source.number())).bind(title).execute(&mut **to).await.map(drop)?)
         }
-        Write::Partial { batch, token, bytes, cid } => {
+        Write::Partial { batch, token, bytes, cid, arrived } => {
             const OWN: &str =
                 concat!(family!(), "SELECT count(*) FROM uploads WHERE state = 2 AND token IN (SELECT id FROM family)");
             let of_dag = query_scalar("SELECT count(*) FROM uploads WHERE cid = $1 AND state = 2").bind(cid);
@@ -188,8 +189,11 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write, freed: &mut Vec<
             if own >= number(PARTS_MAX) {
                 return Err(StoreError::Share { max: PARTS_MAX, what: "parts of CARs that are not whole" });
             }
-            let partial = query("UPDATE uploads SET state = 2, bytes = $2, cid = $3 WHERE batch = $1 AND state <> 1");
-            Ok(partial.bind(&batch.0[..]).bind(number(*bytes)).bind(cid).execute(&mut **to).await.map(drop)?)
+            let partial = query(
+                "UPDATE uploads SET state = 2, bytes = $2, cid = $3, arrived = $4 WHERE batch = $1 AND state <> 1",
+            );
+            let partial = partial.bind(&batch.0[..]).bind(number(*bytes)).bind(cid).bind(number(*arrived));
+            Ok(partial.execute(&mut **to).await.map(drop)?)
         }
         Write::Title { batch, title } => {
             let named = query("UPDATE uploads SET title = $2 WHERE batch = $1");
@@ -219,12 +223,14 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write, freed: &mut Vec<
             let further = query("UPDATE resumables SET offset = $2 WHERE batch = $1");
             Ok(further.bind(&batch.0[..]).bind(number(*offset)).execute(&mut **to).await.map(drop)?)
         }
-        Write::Failed { batch, fault: Fault { reason, due, refused } } => {
+        Write::Failed { batch, fault: Fault { reason, due, refused }, expires } => {
             let failed = query(
-                "UPDATE resumables SET tries = tries + 1, due = $2, fault = $3, refused = $4
+                "UPDATE resumables SET tries = tries + 1, due = $2, fault = $3, refused = $4,
+                 expires = CASE WHEN refused < $4 THEN max(expires, $5) ELSE expires END
                  WHERE batch = $1 AND locator IS NULL",
             );
             let failed = failed.bind(&batch.0[..]).bind(number(*due)).bind(reason).bind(i64::from(*refused));
+            let failed = failed.bind(number(*expires));
             Ok(failed.execute(&mut **to).await.map(drop)?)
         }
         Write::DropResumable(batch) => {
@@ -254,6 +260,13 @@ async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write, freed: &mut Vec<
             Ok(gone.execute(&mut **to).await.map(drop)?)
         }
         Write::Drop(batch) => drop_upload(to, *batch, freed).await,
+        Write::Lived(Lived { seconds, latest }) => {
+            let lived = query(
+                "INSERT INTO lived (one, seconds, latest) VALUES (1, $1, $2)
+                 ON CONFLICT (one) DO UPDATE SET seconds = excluded.seconds, latest = excluded.latest",
+            );
+            Ok(lived.bind(number(*seconds)).bind(number(*latest)).execute(&mut **to).await.map(drop)?)
+        }
         Write::Audit(line) => {
             let added =
                 query("INSERT INTO audit (at, token, action, subject, about, status, bytes) VALUES ($1, $2, $3, $4, $5, $6, $7)")

@@ -1,6 +1,6 @@
 //! The fields of tus. Pure.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt};
 
 use axum::http::{HeaderMap, StatusCode};
 use data_encoding::BASE64;
@@ -121,15 +121,15 @@ impl Checksum {
         Ok(Some(Self { algorithm, digest }))
     }
 
-    /// Returns whether it is that of the first bytes of a file. Blocks.
-    pub(super) fn is_of(&self, file: &File, bytes: u64) -> io::Result<bool> {
+    /// Returns whether it is that of these bytes of a file. Blocks.
+    pub(super) fn is_of(&self, file: &File, Range { start, end }: Range<u64>) -> io::Result<bool> {
         let mut context = aws_lc_rs::digest::Context::new(self.algorithm);
-        let (mut done, mut chunk) = (0, vec![0; CHUNK_BYTES]);
-        while done < bytes {
-            let part = usize::try_from((bytes - done).min(CHUNK_BYTES as u64)).map_err(io::Error::other)?;
-            file.read_exact_at(&mut chunk[..part], done)?;
+        let (mut at, mut chunk) = (start, vec![0; CHUNK_BYTES]);
+        while at < end {
+            let part = usize::try_from((end - at).min(CHUNK_BYTES as u64)).map_err(io::Error::other)?;
+            file.read_exact_at(&mut chunk[..part], at)?;
             context.update(&chunk[..part]);
-            done += part as u64;
+            at += part as u64;
         }
         Ok(context.finish().as_ref() == self.digest)
     }
@@ -170,11 +170,13 @@ mod tests {
     #[test]
     fn a_checksum_is_that_of_the_bytes_and_of_no_others() {
         let file = tempfile::tempfile().unwrap();
-        file.write_all_at(b"hello world!", 0).unwrap();
+        file.write_all_at(b"> hello world!", 0).unwrap();
         // printf 'hello world' | openssl dgst -sha1 -binary | base64
         let read = |value| Checksum::read(&headers(&[("upload-checksum", value)]));
         let right = read("sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=").unwrap().unwrap();
-        assert!(right.is_of(&file, 11).unwrap() && !right.is_of(&file, 12).unwrap() && !right.is_of(&file, 0).unwrap());
+        for (range, is_it) in [(2..13, true), (2..14, false), (1..13, false), (2..2, false)] {
+            assert_eq!(right.is_of(&file, range.clone()).unwrap(), is_it, "{range:?}");
+        }
         for wrong in ["md5 AAAA", "sha1", "sha1 !"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }

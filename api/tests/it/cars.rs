@@ -13,6 +13,10 @@ use api::{Scope, Store};
 use minicbor::{Encoder, data::Tag};
 use serde_json::json;
 use testing::{Fault, FaultyTransport, noise, until};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use unixfs::{Block, Cid, Importer, Profile};
 
 use crate::{
@@ -117,10 +121,10 @@ async fn parts_that_nobody_completes_go_after_a_week_and_a_delete_takes_them_at_
     }
     assert_eq!(service.client().get("/").await.field("count"), "2");
     service.stop().await;
-    let file = format!("sqlite://{}", service.state.join(api::STORE_FILE).display());
-    let file = sqlx::SqlitePool::connect(&file).await.unwrap();
-    let aged = "UPDATE uploads SET created = created - 8 * 86400 * 1000 WHERE cid = $1";
-    assert_eq!(sqlx::query(aged).bind(&old.cid).execute(&file).await.unwrap().rows_affected(), 1);
+    service.pass(8 * 86_400).await;
+    let file = service.file().await;
+    let newer = "UPDATE uploads SET arrived = 8 * 86400 WHERE cid = $1";
+    assert_eq!(sqlx::query(newer).bind(&new.cid).execute(&file).await.unwrap().rows_affected(), 1);
     file.close().await;
     service.start_again().await;
     let client = service.client();
@@ -215,4 +219,21 @@ async fn a_dag_that_came_whole_is_stored_no_further_when_its_token_is_ended() {
         "{answer:?}"
     );
     assert_eq!(service.client().get("/files").await.body["count"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_car_that_the_disk_has_no_room_for_is_refused_before_its_first_byte() {
+    let service = Service::with(|config| config.spool_bytes_max = u64::MAX).await;
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    let head = format!(
+        "POST /upload HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: application/car\r\n\
+         content-length: {}\r\n\r\n",
+        service.token,
+        1u64 << 60
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 507 ") && answer.contains("free some space"), "{answer}");
+    assert!(service.spooled().is_empty());
 }

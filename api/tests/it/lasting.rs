@@ -1,21 +1,26 @@
 //! What lasts over stops and crashes of the twin, and of nodes.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use api::{Scope, StartError, Store};
-use testing::{Fault, FaultyTransport, noise, until};
+use async_trait::async_trait;
+use bytes::Bytes;
+use client::TransportError;
+use format::{Locator, NodeName, Record};
+use testing::{Call, Fault, FaultyTransport, Intercept, Intercepted, noise, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use crate::service::Service;
+use crate::{client::send, service::Service};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_under_way_ends_before_the_twin_does_and_new_ones_are_not_taken() {
@@ -155,4 +160,86 @@ async fn a_file_that_no_node_knows_any_more_is_forgotten_when_it_is_erased() {
     assert_eq!(client.delete(&format!("/files/{id}")).await.status, 200);
     assert_eq!(client.put("b", noise(300_000)).await.status, 201);
     assert_eq!(client.delete(&format!("/files/{id}")).await.status, 404);
+}
+
+/// Nodes with clocks that are so many seconds ahead, which answer nonsense when they are asked for one record.
+#[derive(Clone, Default)]
+struct Odd {
+    ahead: Arc<AtomicI64>,
+    nonsense: Arc<Mutex<Option<Locator>>>,
+}
+
+#[async_trait]
+impl Intercept for Odd {
+    type Pass = ();
+
+    async fn before(&self, _: &NodeName, _: Call) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    fn record(&self, _: &NodeName, (): (), record: Option<Bytes>) -> Option<Bytes> {
+        let nonsense = *self.nonsense.lock().unwrap();
+        let locator = Record::decode(record.as_ref()?).unwrap().locator();
+        if nonsense == Some(locator) { Some(Bytes::from_static(b"x")) } else { record }
+    }
+
+    fn clocks(&self) -> Option<BTreeMap<NodeName, i64>> {
+        let ahead = self.ahead.load(Relaxed);
+        Some((0..8).map(|at| (format!("o{at}").parse().unwrap(), ahead)).collect())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_by_itself_counts_no_more_a_day_later() {
+    let (day, hour) = (86_400, 3600);
+    for is_compacted in [true, false] {
+        let odd = Odd::default();
+        let between = odd.clone();
+        let mut service = Service::over(|memory| Arc::new(Intercepted::over(memory, between)), |_| {}).await;
+        let token = service.token("small", Scope::Write, |grant| grant.quota_bytes = Some(400_000)).await;
+        let put = async |service: &Service, name: &str, end: &str| {
+            let client = service.client_with(Some(&token));
+            let path = format!("/files/{name}");
+            send(client.ask("PUT", &path).header("x-evernear-expires", end).body(noise(300_000))).await.status
+        };
+        assert_eq!(put(&service, "a", "+1d").await, 201);
+        odd.ahead.store(2 * day - hour, Relaxed);
+        service.stop().await;
+        service.start_again().await;
+        assert_eq!(put(&service, "b", "never").await, 507, "it may be renewed yet");
+        odd.ahead.store(2 * day + hour, Relaxed);
+        service.stop().await;
+        if is_compacted {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+            let ahead = u64::try_from(2 * day + hour).unwrap();
+            assert_eq!(service.index().compact(now + ahead).unwrap().forgotten, 1);
+        }
+        service.start_again().await;
+        until("there is room again", async || put(&service, "b", "never").await == 201).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_nodes_say_nothing_of_keeps_no_other_row() {
+    let odd = Odd::default();
+    let between = odd.clone();
+    let mut service = Service::over(|memory| Arc::new(Intercepted::over(memory, between)), |_| {}).await;
+    for name in ["untold", "erased", "kept"] {
+        assert_eq!(service.client().put(name, noise(300_000)).await.status, 201);
+    }
+    service.stop().await;
+    let entries = service.twin.list().await;
+    let locator = |name: &str| entries.iter().find(|(_, entry)| entry.path == name).map(|(at, _)| *at).unwrap();
+    service.twin.remove(&locator("erased")).await.unwrap();
+    service.lose_index();
+    *odd.nonsense.lock().unwrap() = Some(locator("untold"));
+    service.start_again().await;
+    let file = service.file().await;
+    let rows = async || -> BTreeSet<Vec<u8>> {
+        let rows: Vec<Vec<u8>> = sqlx::query_scalar("SELECT locator FROM uploads").fetch_all(&file).await.unwrap();
+        rows.into_iter().collect()
+    };
+    let left = ["untold", "kept"].map(|name| locator(name).0.to_vec()).into();
+    until("the row of what was erased is gone", async || rows().await == left).await;
+    file.close().await;
 }

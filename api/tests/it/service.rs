@@ -138,12 +138,16 @@ impl Service {
         (self.address, self.running) = (running.local_addr, Some(running));
     }
 
+    /// Opens the owner's index, as a command beside the twin does.
+    pub(crate) fn index(&self) -> Index {
+        Index::open(self.twin_index(), &OwnerSecret::from_bytes([1; 32])).unwrap()
+    }
+
     /// Deletes the owner's index, as where only the rest came back from a backup. It must be stopped.
     pub(crate) fn lose_index(&mut self) {
         std::fs::remove_file(self.twin_index()).unwrap();
         let secret = OwnerSecret::from_bytes([1; 32]);
-        let index = Index::open(self.twin_index(), &secret).unwrap();
-        self.twin = Arc::new(Twin::new(&secret, index, self.network.clone()));
+        self.twin = Arc::new(Twin::new(&secret, self.index(), self.network.clone()));
     }
 
     fn twin_index(&self) -> PathBuf {
@@ -153,6 +157,25 @@ impl Service {
     /// Starts another on the same folder.
     pub(crate) async fn second(&self) -> Result<Running, StartError> {
         Api::start(&config(), &self.state, self.twin.clone(), self.compiler.clone(), CancellationToken::new()).await
+    }
+
+    /// Opens the file of tokens and uploads, as a program that looks into it.
+    pub(crate) async fn file(&self) -> sqlx::SqlitePool {
+        sqlx::SqlitePool::connect(&format!("sqlite://{}", self.state.join(api::STORE_FILE).display())).await.unwrap()
+    }
+
+    /// Has so many seconds pass for what waits in the spool. It must be stopped.
+    pub(crate) async fn pass(&self, seconds: i64) {
+        let file = self.file().await;
+        let passed = sqlx::query("UPDATE lived SET seconds = seconds + $1").bind(seconds).execute(&file).await.unwrap();
+        assert_eq!(passed.rows_affected(), 1);
+        file.close().await;
+    }
+
+    /// Returns the bytes that lie in the spool.
+    pub(crate) fn spooled_bytes(&self) -> u64 {
+        let files = self.spooled().into_iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten());
+        files.map(|file| file.unwrap().metadata().map_or(0, |it| it.len())).sum()
     }
 
     /// Returns the uploads that wait in the spool.

@@ -6,8 +6,10 @@ use std::sync::{
 };
 
 use api::Scope;
+use format::wire::NodeEntry;
 use reqwest::{RequestBuilder, header::HeaderMap};
 use testing::{Fault, FaultyTransport, noise, until};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
     cars::{Split, upload},
@@ -238,7 +240,7 @@ async fn what_came_whole_waits_for_nodes_that_are_away_beyond_its_time_and_says_
     service.stop().await;
     let file = format!("sqlite://{}", service.state.join(api::STORE_FILE).display());
     let file = sqlx::SqlitePool::connect(&file).await.unwrap();
-    sqlx::query("UPDATE resumables SET expires = 1, due = 1").execute(&file).await.unwrap();
+    sqlx::query("UPDATE resumables SET expires = 0, due = 0").execute(&file).await.unwrap();
     file.close().await;
     are_away.store(false, Relaxed);
     service.start_again().await;
@@ -283,7 +285,7 @@ async fn a_row_that_cannot_be_forgotten_keeps_no_room_and_no_other_row() {
     assert_eq!((service.spooled().len(), patch(&service.client(), &path, 800, b"x").await.status), (1, 410));
     // Both expire.
     service.stop().await;
-    sqlx::query("UPDATE resumables SET expires = 1").execute(&file).await.unwrap();
+    sqlx::query("UPDATE resumables SET expires = 0").execute(&file).await.unwrap();
     service.start_again().await;
     until("the other is forgotten", async || batches().await == [stuck.clone()]).await;
     assert!(service.spooled().is_empty());
@@ -354,4 +356,133 @@ async fn what_came_whole_by_a_token_that_was_ended_is_never_stored() {
     service.start_again().await;
     until("it is given up", async || service.spooled().is_empty()).await;
     assert_eq!(service.client().get("/files").await.body["count"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_of_a_chunk_that_does_not_count_leaves_the_disk() {
+    let service = Service::start().await;
+    let (client, bytes) = (service.client(), noise(3 << 20));
+    let path = create(&client, bytes.len()).await;
+    assert_eq!(patch(&client, &path, 0, &bytes[..1000]).await.status, 204);
+    // It has another checksum, and then it breaks off.
+    let sum = "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=";
+    let request = tus(&client, "PATCH", &path).header("upload-offset", 1000).header("upload-checksum", sum);
+    let other = request.header("content-type", "application/offset+octet-stream").body(bytes[1000..].to_vec());
+    assert_eq!(send(other).await.status, 460);
+    assert_eq!(service.spooled_bytes(), 1000);
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    let head = format!(
+        "PATCH {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ntus-resumable: 1.0.0\r\nupload-offset: 1000\r\n\
+         upload-checksum: {sum}\r\ncontent-type: application/offset+octet-stream\r\ncontent-length: {}\r\n\r\n",
+        service.token,
+        bytes.len() - 1000
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&bytes[1000..2 << 20]).await.unwrap();
+    until("some of it is written", async || service.spooled_bytes() > 1_000_000).await;
+    drop(stream);
+    until("it is gone", async || service.spooled_bytes() == 1000).await;
+    let last = patch(&client, &path, 1000, &bytes[1000..]).await;
+    assert_eq!(service.read(last.field("x-evernear-label"), &[]).await.unwrap(), bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_other_uploads_were_promised_of_the_disk_is_promised_to_nobody_else() {
+    let service = Service::with(|config| config.spool_bytes_max = u64::MAX).await;
+    let client = service.client();
+    let ask = async |length: u64| {
+        let answer = send(tus(&client, "POST", "/tus").header("upload-length", length)).await;
+        (answer.status, answer.body["error"]["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let (_, said) = ask(1 << 60).await;
+    let room: u64 = said.split("room for ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(ask(room / 10 * 6).await.0, 201);
+    let (status, said) = ask(room / 10 * 6).await;
+    assert!(status == 507 && said.contains("promised"), "{status} {said}");
+    assert_eq!((ask(room / 10 * 2).await.0, service.spooled().len()), (201, 2));
+}
+
+/// Has nodes say that they have so many bytes free.
+fn leave(service: &Service, free_bytes: u64) {
+    let nodes = service.network.topology().origins();
+    service.network.topology().replace(nodes.into_iter().map(|node| NodeEntry { free_bytes, ..node }).collect());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_the_network_has_no_room_for_is_refused_or_given_up_after_seven_days() {
+    let mut service = Service::start().await;
+    let client = service.client();
+    let path = create(&client, 300_000).await;
+    leave(&service, 1000);
+    let refused = send(tus(&client, "POST", "/tus").header("upload-length", 300_000)).await;
+    assert_eq!(
+        (refused.status, refused.body["error"]["code"].as_str()),
+        (507, Some("ERROR_NETWORK_FULL")),
+        "{refused:?}"
+    );
+    // What is so small that it lies in its record is taken.
+    create(&client, 1000).await;
+    leave(&service, 0);
+    assert!(patch(&client, &path, 0, &noise(300_000)).await.status >= 400);
+    let (status, head) = fields(&client, &path).await;
+    assert!(status == 200 && head.contains_key("x-evernear-fault") && head.contains_key("upload-expires"), "{head:?}");
+    service.stop().await;
+    service.pass(6 * 86_400).await;
+    service.start_again().await;
+    assert_eq!(fields(&service.client(), &path).await.0, 200);
+    service.stop().await;
+    service.pass(2 * 86_400).await;
+    service.start_again().await;
+    let client = service.client();
+    until("both are given up", async || service.spooled().is_empty()).await;
+    until("its row is gone", async || fields(&client, &path).await.0 == 404).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_bytes_are_gone_says_so_and_is_given_up_after_seven_days() {
+    let mut service = Service::start().await;
+    let path = create(&service.client(), 1000).await;
+    service.stop().await;
+    // The power went while it was given up: its bytes were removed, its row was not.
+    let file = service.file().await;
+    sqlx::query("UPDATE resumables SET offset = length").execute(&file).await.unwrap();
+    std::fs::remove_dir_all(&service.spooled()[0]).unwrap();
+    service.start_again().await;
+    let client = service.client();
+    until("it was tried", async || fields(&client, &path).await.1.contains_key("x-evernear-fault")).await;
+    let (_, head) = fields(&client, &path).await;
+    assert!(head["x-evernear-fault"].to_str().unwrap().contains("nothing is left"), "{head:?}");
+    assert!(head.contains_key("upload-expires"), "{head:?}");
+    service.stop().await;
+    service.pass(8 * 86_400).await;
+    service.start_again().await;
+    let rows =
+        async || -> i64 { sqlx::query_scalar("SELECT count(*) FROM resumables").fetch_one(&file).await.unwrap() };
+    until("its row is gone", async || rows().await == 0).await;
+    file.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_days_ahead_ends_nothing_that_was_acknowledged() {
+    let mut service = Service::start().await;
+    let client = service.client();
+    let path = create(&client, 1000).await;
+    assert_eq!(patch(&client, &path, 0, &noise(800)).await.status, 204);
+    let Split { cid, parts: [first, second] } = Split::of(&noise(1 << 20));
+    assert_eq!(upload(&client, &first).await.status, 200);
+    service.stop().await;
+    let file = service.file().await;
+    sqlx::query("UPDATE lived SET latest = latest - 30 * 86400").execute(&file).await.unwrap();
+    service.start_again().await;
+    // To its end a sweep takes part in.
+    service.stop().await;
+    let lived: i64 = sqlx::query_scalar("SELECT seconds FROM lived").fetch_one(&file).await.unwrap();
+    assert!((86_400..2 * 86_400).contains(&lived), "{lived}");
+    file.close().await;
+    service.start_again().await;
+    let client = service.client();
+    let (status, head) = fields(&client, &path).await;
+    assert_eq!((status, &head["upload-offset"]), (200, &"800".parse().unwrap()));
+    assert_eq!(client.get(&format!("/{cid}")).await.status, 200);
+    assert_eq!(upload(&client, &second).await.body["value"]["pin"]["status"], "pinned");
 }
