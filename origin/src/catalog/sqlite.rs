@@ -2,10 +2,12 @@
 //!
 //! WAL, so that readers never wait for the writer; `synchronous=FULL`, so that a commit survives power loss; every
 //! write starts with `BEGIN IMMEDIATE`, so that what it read is what it overwrites, whichever process came first. One
-//! connection writes and a few read.
+//! connection writes and a few read. That nothing can be written is no reason not to start: the first call that finds
+//! it possible brings the schema up to date then.
 
-use std::{fs::File, future::ready, path::Path, time::Duration};
+use std::{fs::File, future::ready, io, path::Path, time::Duration};
 
+use futures::{FutureExt, TryFutureExt};
 use sqlx::{
     AssertSqlSafe, Connection, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
@@ -13,7 +15,7 @@ use sqlx::{
 
 use super::{
     CatalogId, migrations,
-    sql::{Clock, Driver, Group, SqlCatalog, Wide, driver},
+    sql::{Clock, Driver, Group, Late, SqlCatalog, Wide, driver},
     url::{Found, OpenError},
 };
 
@@ -23,6 +25,8 @@ const BUSY: Duration = Duration::from_secs(5);
 const MIGRATION: Duration = Duration::from_secs(30);
 /// Connections that read; more than cores only queue inside SQLite.
 const READERS: u32 = 4;
+/// What SQLite says of a full disk: `SQLITE_FULL`, and `SQLITE_IOERR_SHMSIZE` where the index of its log has no room.
+const FULL: [&str; 2] = ["13", "4874"];
 
 /// A catalog in one SQLite file.
 pub type SqliteCatalog = SqlCatalog<Sqlite>;
@@ -62,9 +66,6 @@ impl SqliteCatalog {
         if let Some(noted) = noted.filter(|_| !path.exists()) {
             return Err(OpenError::Other { noted, found: Found::Empty });
         }
-        // SQLite cannot serialise "is the schema there?" and "make it" for us: two processes that start together would
-        // both try.
-        let _migrating = lock(path).await?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -74,13 +75,42 @@ impl SqliteCatalog {
             .foreign_keys(true)
             // A destroyed manifest is overwritten with zeros, not merely unlinked from its page.
             .pragma("secure_delete", "ON");
-        let writer = pool().max_connections(1).connect_with(options.clone()).await?;
-        if let Some(noted) = noted {
-            Found::check(identity(&writer).await?.as_deref(), noted)?;
-        }
-        migrations::sqlite().run(&writer).await?;
-        let readers = pool().max_connections(READERS).connect_with(options.pragma("query_only", "ON")).await?;
-        Ok(Self { writers: writer, readers, changes_kept, clock, group: Group::default() })
+        let writers = pool().max_connections(1).connect_lazy_with(options.clone());
+        let late = match migrate(path, &writers, noted).await {
+            Err(error) if is_unwritable(&error) => {
+                tracing::error!(%error, "the catalog's disk is full or read-only; what needs the catalog waits");
+                let (path, writers) = (path.to_owned(), writers.clone());
+                Some(Late::new(move || {
+                    let (path, writers) = (path.clone(), writers.clone());
+                    let migrated = async move { migrate(&path, &writers, noted).await };
+                    migrated.map_err(|error| sqlx::Error::Configuration(error.into())).boxed()
+                }))
+            }
+            migrated => migrated.map(|()| None)?,
+        };
+        let readers = pool().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "ON"));
+        Ok(Self { writers, readers, changes_kept, clock, group: Group::default(), late })
+    }
+}
+
+/// Brings the schema up to date, of the catalog of the id `noted` alone, if one is given. SQLite cannot serialise "is
+/// the schema there?" and "make it" for us: two processes that start together would both try.
+async fn migrate(path: &Path, writers: &SqlitePool, noted: Option<CatalogId>) -> Result<(), OpenError> {
+    let _migrating = lock(path).await?;
+    let mut writer = writers.acquire().await?;
+    if let Some(noted) = noted {
+        Found::check(identity(&mut writer).await?.as_deref(), noted)?;
+    }
+    // Not `run`: the compiler cannot show that its future may be sent.
+    Ok(migrations::sqlite().run_direct(None, &mut *writer, false).await?)
+}
+
+/// Whether the file cannot be written now, and may be later. Origins serve reads meanwhile, as where a server is away.
+fn is_unwritable(error: &OpenError) -> bool {
+    match error {
+        OpenError::Lock { source: Some(source), .. } => source.kind() == io::ErrorKind::ReadOnlyFilesystem,
+        OpenError::Engine(sqlx::Error::Database(said)) => said.code().is_some_and(|code| FULL.contains(&&*code)),
+        _ => false,
     }
 }
 
@@ -94,12 +124,12 @@ fn pool() -> SqlitePoolOptions {
 }
 
 /// Reads the id of a catalog that may have no tables.
-async fn identity(pool: &SqlitePool) -> Result<Option<Vec<u8>>, sqlx::Error> {
+async fn identity(connection: &mut SqliteConnection) -> Result<Option<Vec<u8>>, sqlx::Error> {
     let is_there = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'identity'";
-    if sqlx::query_scalar::<_, i64>(is_there).fetch_one(pool).await? == 0 {
+    if sqlx::query_scalar::<_, i64>(is_there).fetch_one(&mut *connection).await? == 0 {
         return Ok(None);
     }
-    sqlx::query_scalar("SELECT id FROM identity").fetch_optional(pool).await
+    sqlx::query_scalar("SELECT id FROM identity").fetch_optional(connection).await
 }
 
 /// Takes the lock beside the file; it opens again when the returned file is dropped, also by a crash.
