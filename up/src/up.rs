@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     account::Account,
+    clock::now,
     disks::{Around, Disks, causes},
-    home::{Home, now},
+    home::Home,
     keeper::look_after,
     lock::Lock,
     prepare::UpOptions,
