@@ -9,8 +9,8 @@ use std::{
 use client::IdentityError;
 
 use crate::{
-    clock::ClockFault, keys::KeysError, owner::OwnerFault, settings::SettingsError, unwritable::Unwritable,
-    up::READY_DEADLINE,
+    clock::ClockFault, keys::KeysError, lost_catalog::CatalogFault, owner::OwnerFault, settings::SettingsError,
+    unwritable::Unwritable, up::READY_DEADLINE,
 };
 
 /// Why the network does not start.
@@ -199,9 +199,12 @@ pub enum UpError {
     /// The owner cannot be had.
     #[error("the owner of this network cannot be used")]
     Owner(#[from] OwnerFault),
+    /// The catalog was lost and is not made again.
+    #[error(transparent)]
+    Catalog(#[from] CatalogFault),
     /// No disk is there.
     #[error(
-        "no disk of this network can be used: {why}. Bring one back; an empty folder at its place is taken for a new one, without what was stored"
+        "no disk of this network can be used: {why}. Mend what is said of one of them, and start again; all are left as they are"
     )]
     NoDisk {
         /// Each disk, and what is wrong.

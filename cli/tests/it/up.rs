@@ -1,5 +1,6 @@
 //! `evernear up`: real processes, an owner in a second terminal, viewers with curl.
 
+mod catalog;
 mod disks;
 
 use std::{
@@ -580,31 +581,6 @@ fn what_cannot_be_a_network_says_why() {
 }
 
 #[test]
-fn the_making_of_a_lost_catalog_that_was_cut_short_is_gone_on_with() {
-    let home = Home::new();
-    let [http, dns] = doors();
-    let doors = ["--http", &http, "--dns", &dns];
-    let network = Network::start(&home, &doors);
-    let stored = store_all(&home);
-    drop(network);
-    let folder = home.path().join(".evernear/network");
-    for file in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
-        fs::remove_file(folder.join(file)).unwrap();
-    }
-    let mark = folder.join("catalog.unfinished");
-    let mut child = up(&home, &doors).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("it begins", READY, || (mark.exists() && folder.join("catalog.sqlite").exists()).then_some(()));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    // A kill that came too late would have found nothing to cut short.
-    fs::write(&mark, "").unwrap();
-    let network = Network::start(&home, &doors);
-    network.says(&["the catalog was lost", "o3"]);
-    assert_exact(&stored);
-    assert!(!mark.exists());
-}
-
-#[test]
 fn a_twin_that_could_not_start_answers_once_it_can() {
     let home = Home::new();
     let [http, dns] = doors();
@@ -619,37 +595,10 @@ fn a_twin_that_could_not_start_answers_once_it_can() {
     network.says(&["the twin answers now"]);
 }
 
-#[test]
-fn a_lost_catalog_is_read_from_the_disks_also_from_one_that_was_away() {
-    let home = Home::new();
-    let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c"]));
-    let network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
-    let stored = store_all(&home);
-    let (label, url) = put(&home, "large.bin");
-    let (erased, erased_url) = put(&home, "middle.bin");
-    assert_eq!(home.run(&["rm", &erased]).code, 0);
-    drop(network);
-    for file in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
-        fs::remove_file(home.path().join(".evernear/network").join(file)).unwrap();
-    }
-    let away = home.path().join("away");
-    fs::rename(&disks[2], &away).unwrap();
-    let path = home.path().join("manager");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(READY)).unwrap();
-    let mut command = up(&home, &[]);
-    command.env("NOTIFY_SOCKET", &path);
-    let network = Network::of(command);
-    network.says(&["the catalog was lost", "o1"]);
-    // The service manager is asked for the time that it takes.
-    let mut said = [0; 1000];
-    let length = manager.recv(&mut said).unwrap();
-    let told = std::str::from_utf8(&said[..length]).unwrap();
-    assert!(told.starts_with("STATUS=reading ") && told.contains("EXTEND_TIMEOUT_USEC="), "{told}");
-    assert_exact(&stored);
-    fs::rename(&away, &disks[2]).unwrap();
-    network.says(&["a disk is there again", "disk3"]);
-    heals(&home, &label);
-    assert_exact(&stored);
-    assert_eq!((curl(&url).0.as_str(), curl(&erased_url).0.as_str()), ("200", "410"));
+/// Writes noise over the beginning of a file.
+fn damage(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let end = bytes.len().min(12 << 10);
+    bytes[..end].copy_from_slice(&noise(end));
+    fs::write(file, bytes).unwrap();
 }

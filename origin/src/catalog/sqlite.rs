@@ -13,6 +13,8 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
+use tokio::time::timeout;
+
 use super::{
     CatalogId, migrations,
     sql::{Clock, Driver, Group, Late, SqlCatalog, Wide, driver},
@@ -27,6 +29,10 @@ const MIGRATION: Duration = Duration::from_secs(30);
 const READERS: u32 = 4;
 /// What SQLite says of a full disk: `SQLITE_FULL`, and `SQLITE_IOERR_SHMSIZE` where the index of its log has no room.
 const FULL: [&str; 2] = ["13", "4874"];
+/// What it says of a file that is none of its own, or is damaged: `SQLITE_NOTADB`, `SQLITE_CORRUPT`.
+const DAMAGED: [u32; 2] = [26, 11];
+/// The bits of an error's code that say so; those above say more.
+const PRIMARY: u32 = 0xff;
 
 /// A catalog in one SQLite file.
 pub type SqliteCatalog = SqlCatalog<Sqlite>;
@@ -123,6 +129,21 @@ fn pool() -> SqlitePoolOptions {
     pool.test_before_acquire(false).before_acquire(move |it, _| Box::pin(ready(Ok(is_usable(it)))))
 }
 
+/// Returns whether a file is there that is no `SQLite` database, or whose list of tables does not read. Writes nothing
+/// into it. What else keeps it from being read may pass, and counts as no damage.
+pub async fn is_damaged_sqlite(path: &Path) -> bool {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    let look = async {
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        let found = identity(&mut connection).await;
+        // Whoever moves the file is not to meet one that closes it.
+        connection.close().await.and(found.map(drop))
+    };
+    let Ok(Err(sqlx::Error::Database(said))) = timeout(BUSY, look).await else { return false };
+    let code = said.code().and_then(|code| code.parse::<u32>().ok());
+    code.is_some_and(|code| DAMAGED.contains(&(code & PRIMARY)))
+}
+
 /// Reads the id of a catalog that may have no tables.
 async fn identity(connection: &mut SqliteConnection) -> Result<Option<Vec<u8>>, sqlx::Error> {
     let is_there = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'identity'";
@@ -206,6 +227,27 @@ fn in_words_of_sqlite(statement: &str, now: Option<Duration>) -> Option<String> 
 mod tests {
     use super::*;
     use crate::catalog::CatalogError;
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_or_lost_its_first_page_is_damaged_and_one_that_is_absent_or_empty_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalog.sqlite");
+        assert!(!is_damaged_sqlite(&path).await && !path.exists(), "it makes none");
+        std::fs::write(&path, "").unwrap();
+        assert!(!is_damaged_sqlite(&path).await);
+        let catalog = SqliteCatalog::open(&path, 10).await.unwrap();
+        assert!(!is_damaged_sqlite(&path).await);
+        crate::catalog::Catalog::close(&catalog).await;
+        assert!(!is_damaged_sqlite(&path).await);
+        let whole = std::fs::read(&path).unwrap();
+        // The header of the file, and that of the page that lists the tables (https://sqlite.org/fileformat.html).
+        for at in [0, 100] {
+            let mut bytes = whole.clone();
+            bytes[at..at + 8].fill(0xa5);
+            std::fs::write(&path, bytes).unwrap();
+            assert!(is_damaged_sqlite(&path).await, "{at}");
+        }
+    }
 
     #[tokio::test]
     async fn a_disk_that_was_full_takes_writes_again_once_there_is_room() {
