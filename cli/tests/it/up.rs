@@ -293,11 +293,15 @@ fn the_twin_answers_beside_its_network_and_stores_as_fits_the_disks() {
         (answer["value"]["durable"]["of"] == 2).then_some(())
     });
     assert!(network.stop("-TERM").success());
-    // The address is remembered, as it is in scripts.
+    // The address is remembered, as it is in scripts. The one of a twin that runs alone is another.
+    let config = home.path().join(".evernear/twin.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text + "[api]\nlisten = \"127.0.0.1:1\"\n").unwrap();
     let mut again = home.command(&["up", "--json"]);
     again.env("EVERNEAR_LOG", "info");
     let network = Network::of(again);
     assert_eq!(network.account["twin"], Value::from(&*twin));
+    network.says(&["127.0.0.1:1", "--twin"]);
     assert!(network.stop("-TERM").success());
 }
 
@@ -592,6 +596,21 @@ fn a_twin_that_could_not_start_answers_once_it_can() {
     let network = Network::start(&home, &doors);
     network.says(&["the twin is left out", "another twin runs"]);
     drop(held);
+    network.says(&["the twin answers now"]);
+}
+
+#[test]
+fn a_twin_whose_file_is_damaged_says_which_and_answers_once_that_is_moved_away() {
+    let home = Home::new();
+    let [http, dns] = doors();
+    let doors = ["--http", &http, "--dns", &dns, "--twin", "127.0.0.1:0"];
+    assert!(Network::start(&home, &doors).stop("-TERM").success());
+    let file = home.path().join(".evernear/api.sqlite");
+    damage(&file);
+    let network = Network::start(&home, &doors);
+    let why = network.account["twin_gone"].as_str().unwrap();
+    assert!(why.contains(file.to_str().unwrap()) && why.contains("make tokens again"), "{why}");
+    fs::rename(&file, home.path().join("damaged")).unwrap();
     network.says(&["the twin answers now"]);
 }
 
