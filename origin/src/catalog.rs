@@ -28,7 +28,7 @@ pub use self::{
     postgres::PostgresCatalog,
     rule::Refused,
     sql::Clock,
-    sqlite::SqliteCatalog,
+    sqlite::{SqliteCatalog, is_damaged_sqlite},
     url::{CatalogUrl, CatalogUrlError, Found, OpenError, PostgresUrl},
     work::{
         AHEAD_MAX, ATTEMPTS_MAX, CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, GIVEN_UP_REST, LOCATORS_MAX,

@@ -11,12 +11,13 @@ use std::{
 
 use api::Api;
 use format::{OwnerSecret, Profile};
+use origin::catalog::is_damaged_sqlite;
 use sandbox::guard::ChildCommand;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use twin::{
-    ConfigError, Index, IndexError, LockKind, Network, NetworkError, OwnerError, OwnerStore, Twin, TwinConfig, Unlock,
-    UnlockError,
+    ApiConfig, ConfigError, Index, IndexError, LockKind, Network, NetworkError, OwnerError, OwnerStore, Twin,
+    TwinConfig, Unlock, UnlockError,
 };
 
 /// The first and the longest pause before a twin that did not start is tried again.
@@ -53,6 +54,11 @@ pub(crate) enum AgentFault {
     /// The origins do not answer.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// What the API remembers is damaged.
+    #[error(
+        "{} is damaged: move it away, with the files whose names begin as its own does, and make tokens again. What was stored stays", path.display()
+    )]
+    Damaged { path: PathBuf },
     /// The API does not start.
     #[error(transparent)]
     Start(#[from] api::StartError),
@@ -96,13 +102,23 @@ impl Agent {
     pub(crate) async fn start(state: &Path, listen: SocketAddr, compiler: ChildCommand) -> Result<Self, AgentFault> {
         let folder = state.to_owned();
         let (mut config, secret, index) = client::offload(move || open(&folder)).await??;
-        config.api.listen = listen;
+        let said = std::mem::replace(&mut config.api.listen, listen);
+        if said != listen && said != ApiConfig::default().listen {
+            tracing::warn!(
+                %said, %listen, "`listen` of [api] in twin.toml is for `evernear twin run` alone: --twin says where this twin answers"
+            );
+        }
         let network = Network::connect(&config).await?;
         let twin = Arc::new(Twin::new(&secret, index, Arc::new(network)));
         drop(secret);
         let stop = CancellationToken::new();
-        let running = Api::start(&config, state, twin, compiler, stop.clone()).await?;
-        Ok(Self { running, stop })
+        match Api::start(&config, state, twin, compiler, stop.clone()).await {
+            Ok(running) => Ok(Self { running, stop }),
+            Err(error) => {
+                let path = state.join(api::STORE_FILE);
+                if is_damaged_sqlite(&path).await { Err(AgentFault::Damaged { path }) } else { Err(error.into()) }
+            }
+        }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

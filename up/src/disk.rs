@@ -182,7 +182,23 @@ impl Disk {
 
     /// Returns whether what an origin has open is still what lies under its folder. Blocks on the disk.
     pub(crate) fn has_data_of(&self, origin: &str) -> bool {
-        self.data_dir(origin).join("lock").exists()
+        self.holds(origin).unwrap_or(false)
+    }
+
+    /// Returns an origin that ran here and is none of this disk's. Blocks on the disk; one that does not tell has none.
+    pub(crate) fn unnamed_origin(&self) -> Option<String> {
+        let names = fs::read_dir(self.path.join(FOLDER)).ok()?.flatten().map(|entry| entry.file_name());
+        let is_ours = |name: &str| self.origins.iter().any(|seat| seat.name.as_str() == name);
+        let mut names = names.filter_map(|name| name.into_string().ok());
+        names.find(|name| !is_ours(name) && self.has_data_of(name))
+    }
+
+    /// Returns whether an origin ever ran here. Blocks on the disk.
+    ///
+    /// # Errors
+    /// What the system says when the disk does not tell.
+    pub(crate) fn holds(&self, origin: &str) -> io::Result<bool> {
+        self.data_dir(origin).join("lock").try_exists()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     error::Error,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     disk::{CALL_DEADLINE, Gone, Look},
     keys::Keys,
+    lost_catalog::{CatalogFault, LostCatalog},
     pulse::{Pulse, Reading},
     seat::{self, Seated},
     settings::{Disk, Seat},
@@ -30,12 +31,9 @@ use crate::{
 /// A disk that left is taken in again after this time at the earliest: whoever deletes its folder may not be done.
 const REST: Duration = Duration::from_secs(5);
 /// A start waits so long for a disk of which nothing is heard, and then goes on without it.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// Origins that do nothing for so long while they start have a disk that does not answer.
-const HUNG: Duration = Duration::from_secs(15 * 60);
-/// What stands in the file that says so, for people.
-const UNFINISHED: &str =
-    "The catalog is being made again from the disks. `evernear up` goes on with it and removes this file.\n";
+pub(crate) const HUNG: Duration = Duration::from_secs(15 * 60);
 /// How often a start looks at what is not in yet.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -91,51 +89,13 @@ impl Disks {
         Self { around: Arc::new(around), all: disks.into_iter().map(out).collect() }
     }
 
-    /// Makes the catalog again where it is not there and disks have what was in it, before any origin runs: one that
-    /// runs would take for lost, and repair, what is not filed yet. Goes on where a start before was cut short in it.
-    /// Takes as long as there is something to read.
+    /// Makes the catalog again where it was lost, before any origin runs.
     ///
     /// # Errors
-    /// What the system says when it cannot be written down that this begins or ended: then no origin may run.
-    pub(crate) async fn save_catalog(&self) -> io::Result<()> {
-        let (catalog, unfinished) = (self.around.catalog.clone(), self.around.unfinished.clone());
-        // Before there is a catalog: one that is there alone says nothing of what is in it.
-        let begin = move || {
-            if catalog.exists() && !unfinished.exists() {
-                return Ok(false);
-            }
-            client::keep(&unfinished, UNFINISHED.as_bytes()).map(|()| true)
-        };
-        if !client::offload(begin).await?? {
-            return Ok(());
-        }
-        self.read_disks().await;
-        let unfinished = self.around.unfinished.clone();
-        client::offload(move || fs::remove_file(unfinished)).await?
-    }
-
-    async fn read_disks(&self) {
-        for Held { disk, .. } in &self.all {
-            let (looked, network) = (disk.clone(), self.around.network.clone());
-            let has = move || {
-                let is_ready = matches!(looked.look(&network), Look::Ready);
-                looked.origins.iter().map(|seat| is_ready && looked.has_data_of(seat.name.as_str())).collect()
-            };
-            let has: Vec<bool> = match timeout(CALL_DEADLINE, client::offload(has)).await {
-                Ok(Ok(has)) => has,
-                // It brings what it has when it answers.
-                Ok(Err(_)) | Err(_) => continue,
-            };
-            for (seat, _) in disk.origins.iter().zip(has).filter(|(_, has)| *has) {
-                let pulse = Pulse::new(self.around.readers.clone());
-                let why = match pulse.limit(HUNG, seat::rebuild(disk, seat, &self.around.catalog, &pulse)).await {
-                    Some(Ok(())) => continue,
-                    Some(Err(error)) => causes(&error),
-                    None => Gone::Silent.to_string(),
-                };
-                tracing::error!(node = %seat.name, why, "what it has is not in the catalog");
-            }
-        }
+    /// [`CatalogFault`]: then no origin may run.
+    pub(crate) async fn save_catalog(&self, now: u64) -> Result<(), CatalogFault> {
+        let disks: Vec<&Disk> = self.all.iter().map(|held| &held.disk).collect();
+        LostCatalog { around: &self.around, disks: &disks }.make_again(now).await
     }
 
     /// Looks at every disk until each is in or out, or nothing was heard of it for too long.

@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use client::{HttpTransport, IdentityError, IdentityFiles, Membership, Topology};
@@ -196,18 +196,13 @@ impl Home {
 
     /// Gives each node whose certificate ends soon another, unless the clock cannot be right. Blocks on the disk.
     pub(crate) fn renew(&self) -> Result<(), UpError> {
-        clock::check(now(), self.settings.seen)?;
+        clock::check(clock::now(), self.settings.seen)?;
         let origins = self.settings.seats().map(|seat| (seat.name.clone(), Role::Origin));
         for (name, role) in origins.chain([(edge_name(), Role::Edge), (twin_name(), Role::Twin)]) {
             self.keys.files(&name, role, SystemTime::now())?;
         }
         Ok(())
     }
-}
-
-/// Returns seconds since 1970.
-pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn edge_name() -> NodeName {

@@ -8,15 +8,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     agent::{Agent, AgentFault, Retry},
-    clock::Witness,
+    clock::{self, Seen, Witness},
     disks::{Disks, causes},
-    home::{Home, now},
+    home::Home,
     settings::Given,
 };
 
 /// How often the disks are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How often certificates are looked at. A clock that was wrong for an hour may have had some made that do not count.
+/// How often certificates are looked at.
 const RENEW_EVERY: Duration = Duration::from_secs(3600);
 
 /// Looks after the disks, and after what follows from them, until the network stops; then it stops the twin.
@@ -30,11 +30,12 @@ pub(crate) async fn look_after(
     let may_come = agent.as_ref().err().is_some_and(AgentFault::may_pass);
     let mut retry = may_come.then(|| Retry::first(Instant::now()));
     let mut agent = agent.ok().flatten();
-    let (begun, mut witness) = (Instant::now(), Witness::begin(now()));
-    let (mut renewed, mut said) = (begun, String::new());
+    let mut witness = Witness::begin(clock::now(), clock::passed());
+    let (mut renewed, mut said) = (Instant::now(), String::new());
     while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
         let Some(is_news) = stop.run_until_cancelled(disks.look()).await else { break };
-        let believed = witness.look(now(), begun.elapsed()).unwrap_or(0);
+        let seen = witness.look(clock::now(), clock::passed());
+        let believed = if let Seen::Believed(now) = seen { now } else { 0 };
         is_told &= !is_news && !home.is_time_old(believed);
         if !is_told {
             match home.tell(&disks, believed).await {
@@ -66,7 +67,8 @@ pub(crate) async fn look_after(
                 agent = Some(started);
             }
         }
-        if renewed.elapsed() > RENEW_EVERY {
+        // What was made under the clock before may begin in the future of the one that is right.
+        if seen == Seen::Jumped || renewed.elapsed() > RENEW_EVERY {
             renewed = Instant::now();
             let home = home.clone();
             if let Ok(Err(error)) = client::offload(move || home.renew()).await {

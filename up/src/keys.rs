@@ -7,7 +7,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use client::{
@@ -16,7 +16,7 @@ use client::{
 };
 use format::{NodeName, wire::Role};
 
-use crate::disks::causes;
+use crate::{clock::seconds, disks::causes};
 
 /// A certificate that ends sooner is replaced. They are made for two years, so a network that is started once in a year
 /// and a half never has one that ended.
@@ -142,10 +142,6 @@ impl Keys {
     }
 }
 
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 fn read(path: &Path) -> Result<Option<String>, KeysError> {
     let io = |source| KeysError::Io { path: path.to_owned(), source };
     let bytes = client::read_kept(path, CERTIFICATE_BYTES_MAX).map_err(io)?;
@@ -192,6 +188,11 @@ mod tests {
         files.read().unwrap().check(&name, Role::Origin, now).unwrap();
         let third = serial(&files);
         assert_ne!(third, second);
+        // Made under a clock that was far ahead, it begins in the future of the right one.
+        let earlier = now - Duration::from_secs(600 * 24 * 3600);
+        let ahead = serial(&keys.files(&name, Role::Origin, earlier).unwrap());
+        assert_ne!(ahead, third);
+        let third = ahead;
         // The certificate counts for two years.
         let later = now + Duration::from_secs(600 * 24 * 3600);
         assert_ne!(serial(&keys.files(&name, Role::Origin, later).unwrap()), third);

@@ -30,25 +30,42 @@ impl From<io::Error> for NoLock {
 }
 
 impl Lock {
-    /// Takes the lock and writes the id of this process into its file.
+    /// Takes the lock and writes the id of this process into its file. On a read-only file system the file that a start
+    /// before left is locked, and has no id of this process.
     pub(crate) fn take(path: &Path) -> Result<Self, NoLock> {
-        let mut file = File::options().create(true).truncate(false).read(true).write(true).open(path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut id = String::new();
-                file.take(ID_BYTES_MAX).read_to_string(&mut id)?;
-                return Err(NoLock::Held(id.trim().parse().ok()));
+        let opened = File::options().create(true).truncate(false).read(true).write(true).open(path);
+        let (file, has_id) = match opened {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                (File::open(path).map_err(|_| error)?, false)
             }
-            Err(TryLockError::Error(error)) => return Err(error.into()),
+            opened => (opened?, true),
+        };
+        match file.try_lock() {
+            // An earlier process wrote the id that stands there.
+            Err(TryLockError::WouldBlock) if !has_id => Err(NoLock::Held(None)),
+            Err(TryLockError::WouldBlock) => Err(NoLock::Held(read_id(file)?)),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+            Ok(()) => {
+                // It is for people: on a full disk, too, the lock counts without it.
+                if has_id && let Err(error) = write_id(&file) {
+                    tracing::warn!(path = %path.display(), %error, "the id of this process is not written into the lock");
+                }
+                Ok(Self(file))
+            }
         }
-        // The id is for people: on a full disk the lock counts without it.
-        let said = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-        if let Err(error) = said {
-            tracing::warn!(path = %path.display(), %error, "the id of this process is not written into the lock");
-        }
-        Ok(Self(file))
     }
+}
+
+fn read_id(file: File) -> io::Result<Option<u32>> {
+    let mut id = String::new();
+    file.take(ID_BYTES_MAX).read_to_string(&mut id)?;
+    Ok(id.trim().parse().ok())
+}
+
+fn write_id(mut file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
 }
 
 #[cfg(test)]

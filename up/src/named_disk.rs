@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -44,10 +45,14 @@ fn add_disk(settings: &mut Settings, named: &Path, origins: usize) -> Result<(),
             return Err(UpError::ForeignDisk { path });
         }
         // It is one of ours, and was moved.
-        return match settings.disks.iter_mut().find(|disk| disk.name == mark.disk) {
-            Some(disk) => Ok((disk.path, disk.mount) = (path, mount)),
-            None => Err(UpError::UnknownDisk { path, disk: mark.disk }),
+        let Some(disk) = settings.disks.iter_mut().find(|disk| disk.name == mark.disk) else {
+            return Err(UpError::UnknownDisk { path, disk: mark.disk });
         };
+        if is_elsewhere_too(&path, &disk.path, &mark) {
+            return Err(UpError::TwoPlaces { path, other: disk.path.clone(), disk: mark.disk });
+        }
+        (disk.path, disk.mount) = (path, mount);
+        return Ok(());
     }
     let is_nested = |other: &Path| path.starts_with(other) || other.starts_with(&path);
     if let Some(other) = settings.disks.iter().find(|disk| is_nested(&disk.path)) {
@@ -57,6 +62,19 @@ fn add_disk(settings: &mut Settings, named: &Path, origins: usize) -> Result<(),
         return Err(UpError::Disks);
     }
     settings.add(path, mount, origins, free_port)
+}
+
+/// Returns whether the place where a disk was known to be has its mark still, and is another folder than the one named.
+/// A place that does not answer has none.
+fn is_elsewhere_too(named: &Path, known: &Path, mark: &Mark) -> bool {
+    let (named, known, mark) = (named.to_owned(), known.to_owned(), mark.clone());
+    let look = move || {
+        let is_marked = read_mark(&known).is_ok_and(|found| found == Some(mark));
+        // The same folder may be mounted twice.
+        let id = |path: &Path| path.metadata().map(|it| (it.dev(), it.ino())).ok();
+        is_marked && id(&named) != id(&known)
+    };
+    Call::begin(look).answer().unwrap_or(false)
 }
 
 /// Takes the folder in the place of a lost disk for its replacement.

@@ -73,15 +73,19 @@ fn follow_disks(settings: &mut Settings, folders: &Folders) -> Result<(), UpErro
             let is_ready = matches!(disk.look(&network), Look::Ready);
             // A copy that does not read is no reason to stop.
             let copy = Settings::read(&settings_on(&disk.path)).ok().flatten();
-            (is_ready.then(|| mount_point(&disk.path)).flatten(), copy)
+            let mount = is_ready.then(|| mount_point(&disk.path)).flatten();
+            (mount, copy, is_ready.then(|| disk.unnamed_origin()).flatten())
         })
     };
     let calls: Vec<_> = settings.disks.iter().map(ask).collect();
     for (at, call) in calls.into_iter().enumerate() {
-        let Some((mount, copy)) = call.answer() else { continue };
+        let Some((mount, copy, unnamed)) = call.answer() else { continue };
+        let path = &settings.disks[at].path;
         if copy.is_some_and(|copy| copy.network == settings.network && copy.written > settings.written) {
-            let newer = settings_on(&settings.disks[at].path);
-            return Err(UpError::OldSettings { path: folders.settings(), newer });
+            return Err(UpError::OldSettings { path: folders.settings(), newer: settings_on(path) });
+        }
+        if let Some(origin) = unnamed {
+            return Err(UpError::UnnamedOrigin { disk: path.clone(), origin, settings: folders.settings() });
         }
         if let Some(mount) = mount {
             settings.disks[at].mount = mount;
@@ -165,6 +169,46 @@ mod tests {
         fs::create_dir(&foreign.path).unwrap();
         foreign.mark("another").unwrap();
         assert!(matches!(prepare(&folders, &at(&foreign.path)), Err(UpError::ForeignDisk { .. })));
+    }
+
+    #[test]
+    fn a_disk_that_lies_in_two_places_is_refused_and_both_are_named() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(home.path());
+        let [a, b] = ["a", "b"].map(|name| home.path().join(name));
+        [&a, &b].into_iter().for_each(|path| fs::create_dir(path).unwrap());
+        let with =
+            |disks: &[&Path]| UpOptions { disks: disks.iter().map(|it| it.to_path_buf()).collect(), ..any_doors() };
+        let (first, _) = prepare(&folders, &with(&[&a])).unwrap();
+        first.disks[0].mark(&first.network).unwrap();
+        Disk { path: b.clone(), ..first.disks[0].clone() }.mark(&first.network).unwrap();
+        for named in [&[&*a, &*b][..], &[&*b]] {
+            let refused = prepare(&folders, &with(named)).unwrap_err().to_string();
+            assert!([&a, &b].iter().all(|path| refused.contains(path.to_str().unwrap())), "{refused}");
+        }
+        // Another name of the same folder is no copy.
+        std::os::unix::fs::symlink(&a, home.path().join("link")).unwrap();
+        prepare(&folders, &with(&[&home.path().join("link")])).unwrap();
+        fs::rename(&a, home.path().join("away")).unwrap();
+        assert_eq!(prepare(&folders, &with(&[&b])).unwrap().0.disks[0].path, b.canonicalize().unwrap());
+    }
+
+    #[test]
+    fn a_disk_with_an_origin_that_the_settings_do_not_name_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(home.path());
+        let (settings, _) = prepare(&folders, &any_doors()).unwrap();
+        settings.disks[0].mark(&settings.network).unwrap();
+        for seat in &settings.disks[0].origins {
+            let folder = settings.disks[0].data_dir(seat.name.as_str());
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("lock"), "").unwrap();
+        }
+        prepare(&folders, &UpOptions::default()).unwrap();
+        let text = fs::read_to_string(folders.settings()).unwrap();
+        fs::write(folders.settings(), text.replace("\"o2\"", "\"o9\"")).unwrap();
+        let refused = prepare(&folders, &UpOptions::default()).unwrap_err();
+        assert!(matches!(&refused, UpError::UnnamedOrigin { origin, .. } if origin == "o2"), "{refused}");
     }
 
     #[test]

@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     account::Account,
+    clock::now,
     disks::{Around, Disks, causes},
-    home::{Home, now},
+    home::Home,
     keeper::look_after,
     lock::Lock,
     prepare::UpOptions,
@@ -54,8 +55,7 @@ impl Up {
             readers,
         };
         let mut disks = Disks::new(around, home.settings.disks.clone());
-        let unwritten = |source| UpError::Folder { path: home.folders.state.clone(), source };
-        disks.save_catalog().await.map_err(unwritten)?;
+        disks.save_catalog(now()).await?;
         disks.settle().await;
         if disks.origins().is_empty() {
             let why = disks.states().filter_map(|(disk, why)| Some(format!("{} ({})", disk.path.display(), why?)));

@@ -8,7 +8,10 @@ use std::{
 
 use client::{IdentityError, Unwritable};
 
-use crate::{clock::ClockFault, keys::KeysError, owner::OwnerFault, settings::SettingsError, up::READY_DEADLINE};
+use crate::{
+    clock::ClockFault, keys::KeysError, lost_catalog::CatalogFault, owner::OwnerFault, settings::SettingsError,
+    up::READY_DEADLINE,
+};
 
 /// Why the network does not start.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +96,32 @@ pub enum UpError {
         /// Its name.
         disk: String,
     },
+    /// One disk of this network lies in two places.
+    #[error(
+        "{} and {} are both {disk} of this network: one is a copy, and both cannot be used. Move the older one away, and name the place of the other",
+        path.display(), other.display()
+    )]
+    TwoPlaces {
+        /// The folder that was named.
+        path: PathBuf,
+        /// Where the disk was known to be.
+        other: PathBuf,
+        /// Its name.
+        disk: String,
+    },
+    /// A disk has an origin that the settings do not name.
+    #[error(
+        "{} has an origin {origin}, and {} names none of that name for it: put back the name there, or a copy; {0}/evernear/up.toml is one",
+        disk.display(), settings.display()
+    )]
+    UnnamedOrigin {
+        /// The disk.
+        disk: PathBuf,
+        /// The name of the origin's folder.
+        origin: String,
+        /// The settings.
+        settings: PathBuf,
+    },
     /// Nothing can be replaced there.
     #[error("no disk of this network lies at {}; --replace names the place of a lost one", path.display())]
     NoDiskThere {
@@ -170,9 +199,12 @@ pub enum UpError {
     /// The owner cannot be had.
     #[error("the owner of this network cannot be used")]
     Owner(#[from] OwnerFault),
+    /// The catalog was lost and is not made again.
+    #[error(transparent)]
+    Catalog(#[from] CatalogFault),
     /// No disk is there.
     #[error(
-        "no disk of this network can be used: {why}. Bring one back; an empty folder at its place is taken for a new one, without what was stored"
+        "no disk of this network can be used: {why}. Mend what is said of one of them, and start again; all are left as they are"
     )]
     NoDisk {
         /// Each disk, and what is wrong.

@@ -1,5 +1,6 @@
 //! `evernear up`: real processes, an owner in a second terminal, viewers with curl.
 
+mod catalog;
 mod disks;
 
 use std::{
@@ -292,11 +293,15 @@ fn the_twin_answers_beside_its_network_and_stores_as_fits_the_disks() {
         (answer["value"]["durable"]["of"] == 2).then_some(())
     });
     assert!(network.stop("-TERM").success());
-    // The address is remembered, as it is in scripts.
+    // The address is remembered, as it is in scripts. The one of a twin that runs alone is another.
+    let config = home.path().join(".evernear/twin.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text + "[api]\nlisten = \"127.0.0.1:1\"\n").unwrap();
     let mut again = home.command(&["up", "--json"]);
     again.env("EVERNEAR_LOG", "info");
     let network = Network::of(again);
     assert_eq!(network.account["twin"], Value::from(&*twin));
+    network.says(&["127.0.0.1:1", "--twin"]);
     assert!(network.stop("-TERM").success());
 }
 
@@ -580,31 +585,6 @@ fn what_cannot_be_a_network_says_why() {
 }
 
 #[test]
-fn the_making_of_a_lost_catalog_that_was_cut_short_is_gone_on_with() {
-    let home = Home::new();
-    let [http, dns] = doors();
-    let doors = ["--http", &http, "--dns", &dns];
-    let network = Network::start(&home, &doors);
-    let stored = store_all(&home);
-    drop(network);
-    let folder = home.path().join(".evernear/network");
-    for file in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
-        fs::remove_file(folder.join(file)).unwrap();
-    }
-    let mark = folder.join("catalog.unfinished");
-    let mut child = up(&home, &doors).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("it begins", READY, || (mark.exists() && folder.join("catalog.sqlite").exists()).then_some(()));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    // A kill that came too late would have found nothing to cut short.
-    fs::write(&mark, "").unwrap();
-    let network = Network::start(&home, &doors);
-    network.says(&["the catalog was lost", "o3"]);
-    assert_exact(&stored);
-    assert!(!mark.exists());
-}
-
-#[test]
 fn a_twin_that_could_not_start_answers_once_it_can() {
     let home = Home::new();
     let [http, dns] = doors();
@@ -620,36 +600,24 @@ fn a_twin_that_could_not_start_answers_once_it_can() {
 }
 
 #[test]
-fn a_lost_catalog_is_read_from_the_disks_also_from_one_that_was_away() {
+fn a_twin_whose_file_is_damaged_says_which_and_answers_once_that_is_moved_away() {
     let home = Home::new();
-    let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c"]));
-    let network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
-    let stored = store_all(&home);
-    let (label, url) = put(&home, "large.bin");
-    let (erased, erased_url) = put(&home, "middle.bin");
-    assert_eq!(home.run(&["rm", &erased]).code, 0);
-    drop(network);
-    for file in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
-        fs::remove_file(home.path().join(".evernear/network").join(file)).unwrap();
-    }
-    let away = home.path().join("away");
-    fs::rename(&disks[2], &away).unwrap();
-    let path = home.path().join("manager");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(READY)).unwrap();
-    let mut command = up(&home, &[]);
-    command.env("NOTIFY_SOCKET", &path);
-    let network = Network::of(command);
-    network.says(&["the catalog was lost", "o1"]);
-    // The service manager is asked for the time that it takes.
-    let mut said = [0; 1000];
-    let length = manager.recv(&mut said).unwrap();
-    let told = std::str::from_utf8(&said[..length]).unwrap();
-    assert!(told.starts_with("STATUS=reading ") && told.contains("EXTEND_TIMEOUT_USEC="), "{told}");
-    assert_exact(&stored);
-    fs::rename(&away, &disks[2]).unwrap();
-    network.says(&["a disk is there again", "disk3"]);
-    heals(&home, &label);
-    assert_exact(&stored);
-    assert_eq!((curl(&url).0.as_str(), curl(&erased_url).0.as_str()), ("200", "410"));
+    let [http, dns] = doors();
+    let doors = ["--http", &http, "--dns", &dns, "--twin", "127.0.0.1:0"];
+    assert!(Network::start(&home, &doors).stop("-TERM").success());
+    let file = home.path().join(".evernear/api.sqlite");
+    damage(&file);
+    let network = Network::start(&home, &doors);
+    let why = network.account["twin_gone"].as_str().unwrap();
+    assert!(why.contains(file.to_str().unwrap()) && why.contains("make tokens again"), "{why}");
+    fs::rename(&file, home.path().join("damaged")).unwrap();
+    network.says(&["the twin answers now"]);
+}
+
+/// Writes noise over the beginning of a file.
+fn damage(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let end = bytes.len().min(12 << 10);
+    bytes[..end].copy_from_slice(&noise(end));
+    fs::write(file, bytes).unwrap();
 }

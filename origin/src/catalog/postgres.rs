@@ -97,7 +97,14 @@ impl PostgresCatalog {
                 })
             })
             .connect_lazy_with(session);
-        Ok(Self { writers: pool.clone(), readers: pool, changes_kept, clock: None, group: Group::default() })
+        Ok(Self {
+            writers: pool.clone(),
+            readers: pool,
+            changes_kept,
+            clock: None,
+            group: Group::default(),
+            late: None,
+        })
     }
 }
 

@@ -10,6 +10,7 @@ mod driver;
 mod expiry;
 mod feed;
 mod group;
+mod late;
 mod look;
 mod nodes;
 mod notes;
@@ -40,6 +41,7 @@ use sqlx::{Database, Pool};
 pub(super) use self::{
     driver::{Arg, Cells, Driver, driver},
     group::Group,
+    late::Late,
     session::Session,
     wide::{Wide, each},
 };
@@ -58,6 +60,8 @@ pub struct SqlCatalog<D: Database> {
     pub(super) clock: Option<Clock>,
     /// Writes that wait for a transaction.
     pub(super) group: Group,
+    /// What is to be done before the first call; none where the opening did it.
+    pub(super) late: Option<Late>,
 }
 
 /// Tells the time since 1970 in the engine's stead.

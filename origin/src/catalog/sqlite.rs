@@ -2,18 +2,22 @@
 //!
 //! WAL, so that readers never wait for the writer; `synchronous=FULL`, so that a commit survives power loss; every
 //! write starts with `BEGIN IMMEDIATE`, so that what it read is what it overwrites, whichever process came first. One
-//! connection writes and a few read.
+//! connection writes and a few read. That nothing can be written is no reason not to start: the first call that finds
+//! it possible brings the schema up to date then.
 
-use std::{fs::File, future::ready, path::Path, time::Duration};
+use std::{fs::File, future::ready, io, path::Path, time::Duration};
 
+use futures::{FutureExt, TryFutureExt};
 use sqlx::{
     AssertSqlSafe, Connection, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
+use tokio::time::timeout;
+
 use super::{
     CatalogId, migrations,
-    sql::{Clock, Driver, Group, SqlCatalog, Wide, driver},
+    sql::{Clock, Driver, Group, Late, SqlCatalog, Wide, driver},
     url::{Found, OpenError},
 };
 
@@ -23,6 +27,12 @@ const BUSY: Duration = Duration::from_secs(5);
 const MIGRATION: Duration = Duration::from_secs(30);
 /// Connections that read; more than cores only queue inside SQLite.
 const READERS: u32 = 4;
+/// What SQLite says of a full disk: `SQLITE_FULL`, and `SQLITE_IOERR_SHMSIZE` where the index of its log has no room.
+const FULL: [&str; 2] = ["13", "4874"];
+/// What it says of a file that is none of its own, or is damaged: `SQLITE_NOTADB`, `SQLITE_CORRUPT`.
+const DAMAGED: [u32; 2] = [26, 11];
+/// The bits of an error's code that say so; those above say more.
+const PRIMARY: u32 = 0xff;
 
 /// A catalog in one SQLite file.
 pub type SqliteCatalog = SqlCatalog<Sqlite>;
@@ -62,9 +72,6 @@ impl SqliteCatalog {
         if let Some(noted) = noted.filter(|_| !path.exists()) {
             return Err(OpenError::Other { noted, found: Found::Empty });
         }
-        // SQLite cannot serialise "is the schema there?" and "make it" for us: two processes that start together would
-        // both try.
-        let _migrating = lock(path).await?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -74,13 +81,42 @@ impl SqliteCatalog {
             .foreign_keys(true)
             // A destroyed manifest is overwritten with zeros, not merely unlinked from its page.
             .pragma("secure_delete", "ON");
-        let writer = pool().max_connections(1).connect_with(options.clone()).await?;
-        if let Some(noted) = noted {
-            Found::check(identity(&writer).await?.as_deref(), noted)?;
-        }
-        migrations::sqlite().run(&writer).await?;
-        let readers = pool().max_connections(READERS).connect_with(options.pragma("query_only", "ON")).await?;
-        Ok(Self { writers: writer, readers, changes_kept, clock, group: Group::default() })
+        let writers = pool().max_connections(1).connect_lazy_with(options.clone());
+        let late = match migrate(path, &writers, noted).await {
+            Err(error) if is_unwritable(&error) => {
+                tracing::error!(%error, "the catalog's disk is full or read-only; what needs the catalog waits");
+                let (path, writers) = (path.to_owned(), writers.clone());
+                Some(Late::new(move || {
+                    let (path, writers) = (path.clone(), writers.clone());
+                    let migrated = async move { migrate(&path, &writers, noted).await };
+                    migrated.map_err(|error| sqlx::Error::Configuration(error.into())).boxed()
+                }))
+            }
+            migrated => migrated.map(|()| None)?,
+        };
+        let readers = pool().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "ON"));
+        Ok(Self { writers, readers, changes_kept, clock, group: Group::default(), late })
+    }
+}
+
+/// Brings the schema up to date, of the catalog of the id `noted` alone, if one is given. SQLite cannot serialise "is
+/// the schema there?" and "make it" for us: two processes that start together would both try.
+async fn migrate(path: &Path, writers: &SqlitePool, noted: Option<CatalogId>) -> Result<(), OpenError> {
+    let _migrating = lock(path).await?;
+    let mut writer = writers.acquire().await?;
+    if let Some(noted) = noted {
+        Found::check(identity(&mut writer).await?.as_deref(), noted)?;
+    }
+    // Not `run`: the compiler cannot show that its future may be sent.
+    Ok(migrations::sqlite().run_direct(None, &mut *writer, false).await?)
+}
+
+/// Whether the file cannot be written now, and may be later. Origins serve reads meanwhile, as where a server is away.
+fn is_unwritable(error: &OpenError) -> bool {
+    match error {
+        OpenError::Lock { source: Some(source), .. } => source.kind() == io::ErrorKind::ReadOnlyFilesystem,
+        OpenError::Engine(sqlx::Error::Database(said)) => said.code().is_some_and(|code| FULL.contains(&&*code)),
+        _ => false,
     }
 }
 
@@ -93,13 +129,28 @@ fn pool() -> SqlitePoolOptions {
     pool.test_before_acquire(false).before_acquire(move |it, _| Box::pin(ready(Ok(is_usable(it)))))
 }
 
+/// Returns whether a file is there that is no `SQLite` database, or whose list of tables does not read. Writes nothing
+/// into it. What else keeps it from being read may pass, and counts as no damage.
+pub async fn is_damaged_sqlite(path: &Path) -> bool {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    let look = async {
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        let found = identity(&mut connection).await;
+        // Whoever moves the file is not to meet one that closes it.
+        connection.close().await.and(found.map(drop))
+    };
+    let Ok(Err(sqlx::Error::Database(said))) = timeout(BUSY, look).await else { return false };
+    let code = said.code().and_then(|code| code.parse::<u32>().ok());
+    code.is_some_and(|code| DAMAGED.contains(&(code & PRIMARY)))
+}
+
 /// Reads the id of a catalog that may have no tables.
-async fn identity(pool: &SqlitePool) -> Result<Option<Vec<u8>>, sqlx::Error> {
+async fn identity(connection: &mut SqliteConnection) -> Result<Option<Vec<u8>>, sqlx::Error> {
     let is_there = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'identity'";
-    if sqlx::query_scalar::<_, i64>(is_there).fetch_one(pool).await? == 0 {
+    if sqlx::query_scalar::<_, i64>(is_there).fetch_one(&mut *connection).await? == 0 {
         return Ok(None);
     }
-    sqlx::query_scalar("SELECT id FROM identity").fetch_optional(pool).await
+    sqlx::query_scalar("SELECT id FROM identity").fetch_optional(connection).await
 }
 
 /// Takes the lock beside the file; it opens again when the returned file is dropped, also by a crash.
@@ -176,6 +227,27 @@ fn in_words_of_sqlite(statement: &str, now: Option<Duration>) -> Option<String> 
 mod tests {
     use super::*;
     use crate::catalog::CatalogError;
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_or_lost_its_first_page_is_damaged_and_one_that_is_absent_or_empty_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalog.sqlite");
+        assert!(!is_damaged_sqlite(&path).await && !path.exists(), "it makes none");
+        std::fs::write(&path, "").unwrap();
+        assert!(!is_damaged_sqlite(&path).await);
+        let catalog = SqliteCatalog::open(&path, 10).await.unwrap();
+        assert!(!is_damaged_sqlite(&path).await);
+        crate::catalog::Catalog::close(&catalog).await;
+        assert!(!is_damaged_sqlite(&path).await);
+        let whole = std::fs::read(&path).unwrap();
+        // The header of the file, and that of the page that lists the tables (https://sqlite.org/fileformat.html).
+        for at in [0, 100] {
+            let mut bytes = whole.clone();
+            bytes[at..at + 8].fill(0xa5);
+            std::fs::write(&path, bytes).unwrap();
+            assert!(is_damaged_sqlite(&path).await, "{at}");
+        }
+    }
 
     #[tokio::test]
     async fn a_disk_that_was_full_takes_writes_again_once_there_is_room() {

@@ -165,10 +165,50 @@ mod needs_root {
         let network = Network::start(&home, &[]);
         network.says(&["the state folder takes no write", "is full; free some space"]);
         assert_exact(&stored);
+        // After an end in order the catalog has no log, and there is no room for another.
+        assert!(network.stop("-TERM").success());
+        fill();
+        let _network = Network::start(&home, &[]);
+        assert_exact(&stored);
         fs::remove_file(state.join("fill")).unwrap();
         until("twin.toml is told", HEALED, || {
             fs::read_to_string(state.join("twin.toml")).ok()?.contains("\"1+1\"").then_some(())
         });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_network_on_a_read_only_state_folder_starts_serves_and_takes_files_once_that_can_be_written() {
+        let home = Home::new();
+        let [http, dns] = doors();
+        folders(&home, &["a", "b", "c"]);
+        let state = home.path().join(".evernear");
+        fs::create_dir(&state).unwrap();
+        let _mounted = Mounted::small(&state);
+        let remount = |how: &str| {
+            let options = ["-o", &format!("remount,{how}")];
+            until("it is mounted otherwise", STOPPED, || {
+                Command::new("mount").args(options).arg(&state).status().unwrap().success().then_some(())
+            });
+        };
+        let network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
+        let stored = store_all(&home);
+        // With the catalog's log, as a crash leaves it, and without.
+        network.signal("-KILL");
+        drop(network);
+        for _ in 0..2 {
+            remount("ro");
+            let network = Network::start(&home, &[]);
+            network.says(&["the state folder takes no write", "is read-only; mount it"]);
+            assert_exact(&stored);
+            let second = home.run(&["up"]);
+            assert!(second.code == 1 && second.err.contains("runs already"), "{}", second.err);
+            assert_ne!(home.run(&["put", "middle.bin"]).code, 0);
+            remount("rw");
+            until("a file is stored", HEALED, || (home.run(&["put", "middle.bin"]).code == 0).then_some(()));
+            assert_exact(&stored);
+            assert!(network.stop("-TERM").success());
+        }
     }
 
     #[test]

@@ -60,24 +60,35 @@ impl Alone<'_> {
 impl<D: Driver> SqlCatalog<D> {
     /// Begins a transaction that writes.
     pub(super) async fn write(&self) -> Result<Session<D>, CatalogError> {
+        self.catch_up().await?;
         let transaction = answer(self.writers.begin_with(D::WRITE)).await?;
         Ok(Session { transaction, changes_kept: self.changes_kept, clock: self.clock.clone() })
     }
 
     /// Begins a transaction whose reads are all of one moment.
     pub(super) async fn snapshot(&self) -> Result<Session<D>, CatalogError> {
+        self.catch_up().await?;
         let transaction = answer(self.readers.begin_with(D::READ)).await?;
         Ok(Session { transaction, changes_kept: self.changes_kept, clock: self.clock.clone() })
     }
 
     /// Returns a connection for one statement that reads.
     pub(super) async fn reader(&self) -> Result<Single<D>, CatalogError> {
+        self.catch_up().await?;
         Ok(Single { connection: answer(self.readers.acquire()).await?, clock: self.clock.clone() })
     }
 
     /// Returns a connection for one statement that writes: by itself it happens or not, so it needs no transaction.
     pub(super) async fn writer(&self) -> Result<Single<D>, CatalogError> {
+        self.catch_up().await?;
         Ok(Single { connection: answer(self.writers.acquire()).await?, clock: self.clock.clone() })
+    }
+
+    async fn catch_up(&self) -> Result<(), CatalogError> {
+        match &self.late {
+            Some(late) => answer(late.catch_up()).await,
+            None => Ok(()),
+        }
     }
 }
 

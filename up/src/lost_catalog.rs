@@ -1,0 +1,187 @@
+//! The catalog, made again from the disks where it was lost or is damaged. Before any origin runs: one that runs would
+//! take for lost, and repair, what is not filed yet, and end leases that another disk knows to be renewed.
+//!
+//! Keeps true: the mark of an unfinished catalog is there from before the new one is until each disk that is there was
+//! read. A disk that is not there counts as lost; one that comes later brings what it has before its origins start.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use origin::{catalog::is_damaged_sqlite, rebuild::RebuildError};
+use tokio::time::timeout;
+
+use crate::{
+    disk::{Gone, Look},
+    disks::{Around, HUNG, PATIENCE, causes},
+    pulse::Pulse,
+    seat,
+    settings::{Disk, Seat},
+};
+
+/// What stands in the mark, for people.
+const UNFINISHED: &str =
+    "The catalog is being made again from the disks. `evernear up` goes on with it and removes this file.\n";
+/// How the names of a catalog's files end. The file itself is last: while it is there, a crash is gone on with.
+const ENDS: [&str; 3] = ["-shm", "-wal", ""];
+
+/// Why the catalog is not made again.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogFault {
+    /// It cannot be noted that this begins or ended, or a damaged file not be set aside.
+    #[error("{} cannot be written or moved", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A disk that is there is not read.
+    #[error(
+        "the catalog was lost, and what {} has cannot be read into another one: {why}. Mend that and start again. Or take the disk away (unmount it, \
+         or move its folder): a start goes on without a disk that is not there, and the others make good what they can", path.display()
+    )]
+    Disk {
+        /// The disk.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The new catalog does not take what is read.
+    #[error("the catalog was lost, and {} cannot be made again; once it can, start again: it is gone on with", path.display())]
+    Catalog {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: Box<RebuildError>,
+    },
+    /// Work off the reactor did not come back.
+    #[error("the making of another catalog was cut short")]
+    Lost(#[from] tokio::task::JoinError),
+}
+
+/// A catalog that may have been lost.
+pub(crate) struct LostCatalog<'a> {
+    pub(crate) around: &'a Around,
+    pub(crate) disks: &'a [&'a Disk],
+}
+
+impl LostCatalog<'_> {
+    /// Makes it again where it is not there or is damaged, or where a start before was cut short in that. Takes as long
+    /// as there is something to read. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`CatalogFault`]. What was read until then stays, and the next start goes on.
+    pub(crate) async fn make_again(self, now: u64) -> Result<(), CatalogFault> {
+        let (catalog, mark) = (self.around.catalog.clone(), self.around.unfinished.clone());
+        let is_damaged = is_damaged_sqlite(&catalog).await;
+        if !client::offload(move || begin(&catalog, &mark, is_damaged, now)).await?? {
+            return Ok(());
+        }
+        for disk in self.disks {
+            self.read(disk).await?;
+        }
+        let mark = self.around.unfinished.clone();
+        client::offload(move || end(&mark)).await?
+    }
+
+    async fn read(&self, disk: &Disk) -> Result<(), CatalogFault> {
+        let unread = |why: String| CatalogFault::Disk { path: disk.path.clone(), why };
+        let (looked, network) = (disk.clone(), self.around.network.clone());
+        let found = timeout(PATIENCE, client::offload(move || seats_to_read(&looked, &network))).await;
+        let seats = found.map_err(|_| unread(Gone::Silent.to_string()))??;
+        for seat in seats.map_err(|why| unread(why.to_string()))? {
+            let pulse = Pulse::new(self.around.readers.clone());
+            match pulse.limit(HUNG, seat::rebuild(disk, &seat, &self.around.catalog, &pulse)).await {
+                Some(Ok(())) => {}
+                Some(Err(source @ (RebuildError::Open(_) | RebuildError::Catalog(_)))) => {
+                    return Err(CatalogFault::Catalog { path: self.around.catalog.clone(), source: Box::new(source) });
+                }
+                Some(Err(error)) => return Err(unread(causes(&error))),
+                None => return Err(unread(Gone::Silent.to_string())),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Notes that the catalog is being made again, if it is, before there is one: one that is there alone says nothing of
+/// what is in it. Returns whether it is. Blocks on the disk.
+fn begin(catalog: &Path, mark: &Path, is_damaged: bool, now: u64) -> Result<bool, CatalogFault> {
+    if catalog.exists() && !mark.exists() && !is_damaged {
+        return Ok(false);
+    }
+    let unwritten = |source| CatalogFault::Io { path: mark.to_owned(), source };
+    client::keep(mark, UNFINISHED.as_bytes()).map_err(unwritten)?;
+    if is_damaged {
+        let aside = catalog.with_file_name(format!("catalog.damaged-{now}.sqlite"));
+        set_aside(catalog, &aside).map_err(|source| CatalogFault::Io { path: catalog.to_owned(), source })?;
+        tracing::error!(aside = %aside.display(), "the catalog is damaged: it is set aside and made again; publish policies again");
+    }
+    Ok(true)
+}
+
+/// Moves the files of a catalog, durably.
+fn set_aside(catalog: &Path, aside: &Path) -> io::Result<()> {
+    let with = |path: &Path, end| {
+        let mut name = OsString::from(path);
+        name.push(end);
+        PathBuf::from(name)
+    };
+    for end in ENDS {
+        match fs::rename(with(catalog, end), with(aside, end)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
+    }
+    client::sync_folder(aside)
+}
+
+/// Removes the mark, durably: one that came back with a power cut would have all disks read again.
+fn end(mark: &Path) -> Result<(), CatalogFault> {
+    let io = |source| CatalogFault::Io { path: mark.to_owned(), source };
+    fs::remove_file(mark).and_then(|()| client::sync_folder(mark)).map_err(io)
+}
+
+/// Returns the origins of which a disk has something, none of a disk that is not there, or why it does not say.
+/// Blocks on it.
+fn seats_to_read(disk: &Disk, network: &str) -> Result<Vec<Seat>, Gone> {
+    match disk.look(network) {
+        Look::Gone(why @ Gone::Faulty { .. }) => return Err(why),
+        Look::Gone(_) | Look::Blank => return Ok(Vec::new()),
+        Look::Ready => {}
+    }
+    let mut seats = Vec::new();
+    for seat in &disk.origins {
+        if disk.holds(seat.name.as_str()).map_err(|source| Gone::Faulty { source })? {
+            seats.push(seat.clone());
+        }
+    }
+    Ok(seats)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_catalog_is_set_aside_with_its_log_and_one_that_is_whole_is_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let (catalog, mark) = (home.path().join("catalog.sqlite"), home.path().join("catalog.unfinished"));
+        let log = home.path().join("catalog.sqlite-wal");
+        fs::write(&catalog, "damaged").unwrap();
+        fs::write(&log, "log").unwrap();
+        assert!(!begin(&catalog, &mark, false, 7).unwrap() && !mark.exists());
+        assert!(begin(&catalog, &mark, true, 7).unwrap());
+        assert!(mark.exists() && !catalog.exists() && !log.exists());
+        let aside = |end| fs::read_to_string(home.path().join(format!("catalog.damaged-7.sqlite{end}"))).unwrap();
+        assert_eq!((aside("").as_str(), aside("-wal").as_str()), ("damaged", "log"));
+        // A start that was cut short is gone on with, also where another catalog is there by then.
+        fs::write(&catalog, "begun").unwrap();
+        assert!(begin(&catalog, &mark, false, 8).unwrap() && catalog.exists());
+        end(&mark).unwrap();
+        assert!(!begin(&catalog, &mark, false, 9).unwrap());
+    }
+}
