@@ -46,9 +46,9 @@ impl Twin {
                 Ok(of_them.filter_map(|locator| Some((locator, is_listed(index, &locator)?))).collect())
             })
             .await;
-        let patience = &Patience::none();
+        // Each has its own: where one is answered, the others would be asked again for a while.
         let ask = |(locator, is_listed): (Locator, bool)| async move {
-            (locator, is_listed, self.own_record(&locator, patience).await)
+            (locator, is_listed, self.own_record(&locator, &Patience::none()).await)
         };
         let mut over = Over::default();
         let mut records = stream::iter(asked?.into_iter().map(ask)).buffer_unordered(OBJECTS_AT_ONCE);
