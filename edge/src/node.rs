@@ -17,7 +17,7 @@ use format::{
     wire::{NodeEntry, Role},
 };
 use sandbox::{Candidate, Steering, Tier};
-use tokio::task::spawn_blocking;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
     clock,
@@ -49,6 +49,9 @@ use crate::{
 /// Runs of policies that wait for a place, of all owners; of one owner half of what the others leave. A run may take
 /// milliseconds, so more would only wait to be told that the edge is busy.
 const RUNS_WAITING_MAX: usize = 1024;
+/// DNS questions at one time for which a policy runs, or waits to. Who asks may be spoofed, so they are few, and take
+/// little of what viewers' runs wait in.
+pub(crate) const WEIGHED_MAX: usize = 64;
 /// What waited for longer is looked at again before it is given.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -69,6 +72,8 @@ pub(crate) struct Node {
     pub(crate) policies: Arc<Policies>,
     /// A place for each run of an owner's policy.
     pub(crate) runs: Arc<Room>,
+    /// A place for each DNS question that waits for such a run.
+    pub(crate) weighed: Arc<Semaphore>,
     pub(crate) cache: BlockCache,
     pub(crate) directories: Directories,
     pub(crate) fills: Arc<Fills>,

@@ -12,8 +12,8 @@ use format::{
     Locator,
     wire::{NodeEntry, Role},
 };
-use sandbox::{Candidate, CountryCode};
-use tokio::time::timeout;
+use sandbox::{Candidate, CountryCode, Steering};
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::steer::{Choice, steer};
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     policy::{
         ask::{Ask, Client, continent, country_code},
         places::{Coordinates, ViewerPlace},
+        program::Program,
     },
     store::{objects::Opened, records::DNS_PATIENCE},
 };
@@ -55,7 +56,7 @@ fn edges(node: &Node) -> Vec<(NodeEntry, bool)> {
 
 /// Decides about one object's DNS answer for a viewer; no addresses where the owner allows no edge.
 pub(super) async fn steer_to(
-    node: &Node,
+    node: &Arc<Node>,
     opened: &Arc<Opened>,
     address: IpAddr,
     viewer: ViewerPlace,
@@ -77,17 +78,49 @@ pub(super) async fn steer_to(
     });
     let edges = edges(node);
     let candidates: Vec<Candidate> = edges.iter().map(|(edge, _)| candidate(node, edge, &locator)).collect();
-    // What a run says that comes too late is remembered for the next question.
-    match timeout(DNS_PATIENCE, node.steer(program, opened, &ask, candidates)).await {
-        Ok(Err(Fault::Policy)) => {
-            node.metrics.policy_faults.inc();
-            guess(node, viewer, &locator)
-        }
-        Err(_) | Ok(Err(_)) => guess(node, viewer, &locator),
-        Ok(Ok(steering)) => {
+    match weigh(node, program, opened, ask, candidates).await {
+        Ok(steering) => {
             Steered { addresses: order(node, &edges, &steering.weights, viewer, &locator), seconds: steering.ttl }
         }
+        Err(fault) => {
+            if fault == Fault::Policy {
+                node.metrics.policy_faults.inc();
+            }
+            guess(node, viewer, &locator)
+        }
     }
+}
+
+/// Has a policy weigh edges, as far as a resolver waits for it. What it says later is remembered for the next question.
+async fn weigh(
+    node: &Arc<Node>,
+    program: Arc<Program>,
+    opened: &Arc<Opened>,
+    ask: Arc<Ask<'static>>,
+    candidates: Vec<Candidate>,
+) -> Result<Steering, Fault> {
+    if let Some(known) = program.recall_weights(&ask, &candidates) {
+        return known;
+    }
+    let (of_task, opened) = (Arc::clone(node), Arc::clone(opened));
+    soon(&node.weighed, async move { of_task.steer(program, &opened, &ask, candidates).await }).await
+}
+
+/// Waits for what is made as long as a resolver does. It is made to its end in a task of its own, for who asks next.
+///
+/// # Errors
+/// [`Fault::Busy`] where there is no place for it, [`Fault::Slow`], or the fault of what is made.
+async fn soon<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    making: impl Future<Output = Result<T, Fault>> + Send + 'static,
+) -> Result<T, Fault> {
+    let place = Arc::clone(places).try_acquire_owned().map_err(|_| Fault::Busy)?;
+    let made = tokio::spawn(async move {
+        let made = making.await;
+        drop(place);
+        made
+    });
+    timeout(DNS_PATIENCE, made).await.map_err(|_| Fault::Slow)?.unwrap_or(Err(Fault::Busy))
 }
 
 /// Names the nearest edges without knowing the object or its owner's wishes; HTTP decides again anyway.
@@ -135,5 +168,32 @@ fn candidate(node: &Node, edge: &NodeEntry, locator: &Locator) -> Candidate {
         rtt_ms: 0,
         load: edge.load / 10 * 10,
         holds: edge.name == node.config.name && node.objects.holds(locator),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_too_late_for_one_question_is_made_for_the_next_one() {
+        let (places, made) = (Arc::new(Semaphore::new(1)), Arc::new(AtomicUsize::new(0)));
+        let make = |time: Duration| {
+            let made = Arc::clone(&made);
+            async move {
+                sleep(time).await;
+                Ok(made.fetch_add(1, Ordering::Relaxed))
+            }
+        };
+        assert_eq!(soon(&places, make(DNS_PATIENCE / 2)).await, Ok(0));
+        assert_eq!(soon(&places, make(2 * DNS_PATIENCE)).await, Err(Fault::Slow));
+        assert_eq!(soon(&places, make(Duration::ZERO)).await, Err(Fault::Busy), "its place is taken until it is made");
+        sleep(2 * DNS_PATIENCE).await;
+        assert_eq!(made.load(Ordering::Relaxed), 2, "it was made, though nobody waits");
+        assert_eq!(soon(&places, make(Duration::ZERO)).await, Ok(2));
     }
 }

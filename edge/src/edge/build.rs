@@ -5,12 +5,13 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use client::{KnownNodes, Reader, ReaderOptions, Traces};
 use sandbox::{Engine, EngineOptions};
+use tokio::sync::Semaphore;
 
 use super::{Parts, StartError, loaded::Secured};
 use crate::{
     config::Config,
     metrics::Metrics,
-    node::Node,
+    node::{Node, WEIGHED_MAX},
     policy::{
         ask::BucketKey, denylist::Denylist, library::PolicyLibrary, places::PlaceTable, policies::Policies,
         versions::SeenVersions,
@@ -70,6 +71,7 @@ pub(super) fn build(
         register,
         policies: Arc::new(policies),
         runs: Node::room_of_runs(),
+        weighed: Arc::new(Semaphore::new(WEIGHED_MAX)),
         topology: Arc::clone(topology),
         membership: parts.membership.clone(),
         known_nodes,

@@ -5,7 +5,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 use sandbox::{Candidate, Chain, Facts, Hook, LinkFault, Steering, Tier, Trie};
@@ -16,7 +16,7 @@ use crate::error::{Fault, causes};
 
 /// Bytes of remembered decisions of one policy version; when full it forgets all and costs some runs.
 const SERVED_BYTES_MAX: usize = 1024 * 1024;
-const STEERED_BYTES_MAX: usize = 256 * 1024;
+const STEERED_BYTES_MAX: usize = 128 * 1024;
 const HELD_BYTES_MAX: usize = 64 * 1024;
 /// Lifetime of a DNS answer when the policy has no say in it, in seconds.
 const DNS_SECONDS_DEFAULT: u32 = 60;
@@ -34,7 +34,9 @@ pub(crate) struct Program {
     pub(crate) expires: u64,
     served: RwLock<Trie<Arc<Said>>>,
     held: RwLock<Trie<Tier>>,
-    steered: Mutex<Weights>,
+    /// For objects that none of the edges is known to hold, and for those that one holds: questions about both come in
+    /// turns.
+    steered: [Mutex<Weights>; 2],
 }
 
 /// Weights hang on the edges too, so a memory holds for one set of them.
@@ -52,7 +54,7 @@ impl Program {
             expires,
             served: RwLock::new(Trie::new(SERVED_BYTES_MAX)),
             held: RwLock::new(Trie::new(HELD_BYTES_MAX)),
-            steered: Mutex::new(Weights { candidates: 0, trie: Trie::new(STEERED_BYTES_MAX) }),
+            steered: [(); 2].map(|()| Mutex::new(Weights { candidates: 0, trie: Trie::new(STEERED_BYTES_MAX) })),
         }
     }
 
@@ -183,7 +185,7 @@ impl Program {
         if !self.chain.has(Hook::Steer) {
             return Some(Steering { ttl: DNS_SECONDS_DEFAULT, weights: vec![WEIGHT_DEFAULT; candidates.len()] });
         }
-        let steered = self.steered.lock().unwrap_or_else(PoisonError::into_inner);
+        let steered = self.steered(candidates);
         let known = steered.trie.lookup(&self.chain.respondent(ask));
         known.filter(|_| steered.candidates == fingerprint(candidates)).cloned()
     }
@@ -196,7 +198,7 @@ impl Program {
             Fault::Policy
         })?;
         let run = run.ok_or(Fault::Policy)?;
-        let mut steered = self.steered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut steered = self.steered(candidates);
         if steered.candidates != fingerprint {
             *steered = Weights { candidates: fingerprint, trie: Trie::new(STEERED_BYTES_MAX) };
         }
@@ -204,6 +206,12 @@ impl Program {
             steered.trie = Trie::new(STEERED_BYTES_MAX);
         }
         Ok(run.verdict)
+    }
+
+    /// Returns the memory of weights for edges like these.
+    fn steered(&self, candidates: &[Candidate]) -> MutexGuard<'_, Weights> {
+        let is_held = candidates.iter().any(|edge| edge.holds);
+        self.steered[usize::from(is_held)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn warn(&self, fault: &LinkFault, what: &'static str) {
@@ -353,6 +361,22 @@ mod tests {
         assert_eq!(program.recall_weights(&ask(9), &candidates()), Some(Ok(good.clone())));
         assert_eq!(program.recall_weights(&ask(9), &candidates()[..1]), None, "of other edges nothing is known");
         assert_eq!((good.weights, good.ttl), (vec![0, 1], 256));
+    }
+
+    #[test]
+    fn what_is_known_of_objects_that_an_edge_holds_drives_out_nothing_of_others() {
+        let program = steering(&field("i32.store", 8, 2), 0);
+        let ([cold, mut held], mut loaded) = ([(); 2].map(|()| candidates()), candidates());
+        held[0].holds = true;
+        loaded[0].load = 50;
+        for edges in [&cold, &held] {
+            program.steer(&ask(9), edges).unwrap();
+        }
+        let is_known = |edges: &[Candidate]| program.recall_weights(&ask(9), edges).is_some();
+        assert!(is_known(&cold) && is_known(&held));
+        // What is true of all objects alike makes the memory another.
+        program.steer(&ask(9), &loaded).unwrap();
+        assert!(is_known(&loaded) && !is_known(&cold) && is_known(&held));
     }
 
     #[test]
