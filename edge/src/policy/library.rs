@@ -40,6 +40,9 @@ pub enum PolicyError {
     /// No origin has it. The owner's: publish it, or name another in the lease.
     #[error("no origin has the policy, or a part of it")]
     Missing,
+    /// It was not there in time; try later.
+    #[error("the policy took too long to be fetched and compiled")]
+    Slow,
     /// The envelope does not verify.
     #[error("the manifest does not count")]
     Manifest(#[from] PolicyManifestError),

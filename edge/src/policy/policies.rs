@@ -34,7 +34,7 @@ const DEFAULT_COMPONENT: &[u8] = include_bytes!("../../../policies/prebuilt/nft-
 const PROGRAMS_MAX: u64 = 256;
 /// So long a policy that could not be had is not asked for again.
 const FAULT_TIME: Duration = Duration::from_secs(1);
-/// A viewer waits so long for a policy to be fetched and compiled.
+/// A policy must be fetched and compiled by then, for all who wait for it.
 const LOAD_DEADLINE: Duration = Duration::from_secs(20);
 /// Between tries to take up a new version: at first, and at most, for it doubles.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
@@ -113,14 +113,18 @@ impl Policies {
         }
         // A task of its own: the viewer who caused it may leave, the work is for all who come after.
         let policies = Arc::clone(self);
-        let load = async move { timeout(LOAD_DEADLINE, policies.load_shared(key)).await };
+        let load = async move { policies.load_shared(key).await };
         let loading = self.control.spawn(Scope::current().around(load));
-        loading.await.ok().and_then(Result::ok).flatten().ok_or(Fault::Policy)
+        loading.await.ok().flatten().ok_or(Fault::Policy)
     }
 
-    /// Loads a policy once for all who ask at a time.
+    /// Loads a policy once for all who ask at a time. The deadline is the load's: were it that of each who waits, moka
+    /// would give the load to the next one each time, and panic one that waited for 200 of them.
     async fn load_shared(&self, key: Key) -> Option<Arc<Program>> {
-        let loading = async { self.load_current(&key).await.map(|program| Arc::new(ArcSwap::from_pointee(program))) };
+        let loading = async {
+            let loaded = timeout(LOAD_DEADLINE, self.load_current(&key)).await.map_err(|_| PolicyError::Slow)?;
+            loaded.map(|program| Arc::new(ArcSwap::from_pointee(program)))
+        };
         match self.programs.try_get_with(key.clone(), loading).await {
             Ok(slot) => Some(slot.load_full()),
             Err(error) => {
@@ -212,5 +216,40 @@ impl Policies {
             tracing::warn!(owner = %key.0, policy = %key.1, days = left, "a policy ends soon; what it governs is not served then");
         }
         Ok(Program::new(loaded.chain, Some(key.clone()), loaded.sequence, loaded.expires))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use client::Topology;
+    use futures::future::join_all;
+    use sandbox::EngineOptions;
+    use testing::{Fault as NodeFault, FaultyTransport, MemoryTransport};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_load_has_one_deadline_for_all_who_wait_for_it() {
+        const WAITERS: u64 = 300;
+        let node = testing::node("o1", testing::place("o1"));
+        let origins = Arc::new(MemoryTransport::new(slice::from_ref(&node)));
+        let silent = Arc::new(FaultyTransport::new(origins, |_| NodeFault::Late(10 * LOAD_DEADLINE)));
+        let (topology, engine) = (Arc::new(Topology::new(vec![node])), Engine::new(EngineOptions::default()).unwrap());
+        let library = PolicyLibrary::new(silent, topology, testing::place("here"), engine.clone(), None);
+        let policies = Arc::new(Policies::new(library, &engine, SeenVersions::default()).unwrap());
+        let begun = tokio::time::Instant::now();
+        let waiters = (0..WAITERS).map(|number| {
+            let (policies, name) = (Arc::clone(&policies), "slow".parse().unwrap());
+            async move {
+                sleep(Duration::from_millis(10 * number)).await;
+                let program = policies.program(OwnerId([1; 32]), &name).await;
+                assert_eq!(program.err(), Some(Fault::Policy));
+                begun.elapsed().as_secs()
+            }
+        });
+        let ended = join_all(waiters).await;
+        assert!(ended.iter().all(|seconds| *seconds == LOAD_DEADLINE.as_secs()), "{ended:?}");
     }
 }
