@@ -11,13 +11,13 @@ use bytes::{Buf, Bytes};
 /// A piece of content.
 pub(super) struct Counted {
     piece: Bytes,
-    taken: Arc<AtomicU64>,
+    taken: [Arc<AtomicU64>; 2],
 }
 
 impl Counted {
-    /// Adds to `taken` whatever is taken of the piece.
-    pub(super) fn new(piece: Bytes, taken: &Arc<AtomicU64>) -> Self {
-        Self { piece, taken: Arc::clone(taken) }
+    /// Adds whatever is taken of the piece to both numbers: that of its connection, and that of its answer.
+    pub(super) fn new(piece: Bytes, taken: [&Arc<AtomicU64>; 2]) -> Self {
+        Self { piece, taken: taken.map(Arc::clone) }
     }
 }
 
@@ -31,7 +31,9 @@ impl Buf for Counted {
     }
 
     fn advance(&mut self, bytes: usize) {
-        self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
+        for taken in &self.taken {
+            taken.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
         self.piece.advance(bytes);
     }
 }
@@ -42,11 +44,12 @@ mod tests {
 
     #[test]
     fn what_is_taken_counts_and_what_is_dropped_does_not() {
-        let taken = Arc::default();
-        let mut piece = Counted::new(Bytes::from_static(b"content"), &taken);
+        let (of_connection, of_answer) = (Arc::new(AtomicU64::new(10)), Arc::default());
+        let taken = || [&of_connection, &of_answer].map(|taken| taken.load(Ordering::Relaxed));
+        let mut piece = Counted::new(Bytes::from_static(b"content"), [&of_connection, &of_answer]);
         piece.advance(3);
-        assert_eq!((piece.remaining(), piece.chunk(), taken.load(Ordering::Relaxed)), (4, &b"tent"[..], 3));
+        assert_eq!((piece.remaining(), piece.chunk(), taken()), (4, &b"tent"[..], [13, 3]));
         drop(piece);
-        assert_eq!(taken.load(Ordering::Relaxed), 3);
+        assert_eq!(taken(), [13, 3]);
     }
 }

@@ -4,10 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,7 +21,6 @@ use super::{
     capped::Capped,
     counted::Counted,
     limits::{REQUESTS_PER_CONNECTION_MAX, STREAMS_MAX, bytes_min},
-    link::Link,
     respond::respond,
     session::{QuicStream, Session, Way},
     shared::{Gauged, HttpDoor},
@@ -134,7 +130,7 @@ async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, seat: &Seat, mut s
         Some((quic, http))
     };
     let Ok(Some((quic, mut http))) = timeout(HANDSHAKE_DEADLINE, handshake).await else { return };
-    let way = Arc::new(way(door));
+    let way = Way::new(door.node.config.http.write_deadline());
     let idle = door.node.config.http.idle();
     let mut requests = JoinSet::new();
     let mut begun = 0;
@@ -145,7 +141,7 @@ async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, seat: &Seat, mut s
                 Ok(Some(resolver)) => {
                     seat.work();
                     // Where the viewer is now: a connection outlives the change from one network to another.
-                    requests.spawn(request(Arc::clone(door), resolver, quic.remote_address(), Arc::clone(&way)));
+                    requests.spawn(request(Arc::clone(door), resolver, quic.remote_address(), way.of_answer()));
                     begun += 1;
                     if begun == REQUESTS_PER_CONNECTION_MAX {
                         break;
@@ -188,13 +184,6 @@ async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, seat: &Seat, mut s
     }
 }
 
-fn way(door: &HttpDoor) -> Way {
-    let taken = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&taken);
-    let deadline = door.node.config.http.write_deadline();
-    Way { link: Link::new(deadline, move || counted.load(Ordering::Relaxed)), taken }
-}
-
 /// What of the answers is on its way when all are written, up to [`SEND_WINDOW_BYTES`].
 #[derive(Default)]
 struct Tail {
@@ -224,7 +213,7 @@ async fn request(
     door: Arc<HttpDoor>,
     resolver: RequestResolver<Capped<h3_quinn::Connection>, Counted>,
     peer: SocketAddr,
-    way: Arc<Way>,
+    way: Way,
 ) {
     let deadline = door.node.config.http.header_deadline();
     let Ok(Ok((head, stream))) = timeout(deadline, resolver.resolve_request()).await else { return };

@@ -3,7 +3,8 @@
 //!
 //! Keeps true: who takes nothing is gone after `http.write_seconds`, whatever else it sends and is sent, or after twice
 //! that where other answers waited for room; and so is a stream whose viewer takes of others only, once these have had
-//! as many turns as they are. What the answers hold meanwhile has a bound for all of them.
+//! as many turns as they are, or, where answers wait for the room that it holds, once these could have had a piece
+//! each. What the answers hold meanwhile has a bound for all of them.
 
 use std::{
     pin::pin,
@@ -17,7 +18,7 @@ use std::{
 use tokio::time::{Instant, timeout};
 
 use super::{
-    limits::{HAND_BYTES_MAX, bytes_min},
+    limits::{HAND_BYTES_MAX, PIECE_BYTES, bytes_min},
     wire::Left,
 };
 use crate::store::hand::Hand;
@@ -71,14 +72,19 @@ impl Link {
         self.is_stuck.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until a piece of up to 64 KiB is written.
+    /// Waits until a piece of up to 64 KiB is written. `went` returns the bytes of the answer that have left so far;
+    /// none where it holds nothing while it waits.
     ///
     /// # Errors
     /// [`Left`].
-    pub(super) async fn in_turn<E>(&self, write: impl Future<Output = Result<(), E>>) -> Result<(), Left> {
+    pub(super) async fn in_turn<E>(
+        &self,
+        went: impl Fn() -> Option<u64>,
+        write: impl Future<Output = Result<(), E>>,
+    ) -> Result<(), Left> {
         let _waiting = Waiting::of(&self.waiting);
         let mut write = pin!(write);
-        let mut turns = 0;
+        let (mut turns, mut own, mut of_others) = (0, went(), 0);
         loop {
             let before = self.taken();
             // Whoever took too little of what was written before is not waited for again.
@@ -87,13 +93,19 @@ impl Link {
                 return written.map_err(|_| Left);
             }
             turns += 1;
-            if self.taken().saturating_sub(before) < bytes_min(self.deadline) {
+            let taken = self.taken().saturating_sub(before);
+            if taken < bytes_min(self.deadline) {
                 if self.is_at_fault() {
                     self.set_stuck();
                 }
                 return Err(Left);
             }
-            if turns > self.waiting.load(Ordering::Relaxed) {
+            let waiting = self.waiting.load(Ordering::Relaxed);
+            let had = own;
+            own = went();
+            of_others = if own == had { of_others + taken } else { 0 };
+            let is_passed_by = own.is_some() && of_others >= (waiting * PIECE_BYTES) as u64;
+            if turns > waiting || (is_passed_by && self.hand.is_waited_for()) {
                 return Err(Left);
             }
         }
@@ -179,13 +191,16 @@ mod tests {
             let hand = link.hand.clone();
             let waits = tokio::spawn(async move { hand.take(Content::Kept, HAND_BYTES_MAX).await });
             tokio::task::yield_now().await;
-            let pending = [never(), never()].map(|write| link.in_turn(write));
+            let pending = [never(), never()].map(|write| link.in_turn(|| None, write));
             assert!(join_all(pending).await.iter().all(Result::is_err));
             assert!(!link.is_stuck(), "others waited for room");
             drop(held);
             drop(waits.await.unwrap());
         }
-        assert!(stopped.in_turn(never()).await.is_err() && stopped.is_stuck(), "nobody waits for room any more");
+        assert!(
+            stopped.in_turn(|| None, never()).await.is_err() && stopped.is_stuck(),
+            "nobody waits for room any more"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -196,8 +211,8 @@ mod tests {
         let waits = tokio::spawn(async move { hand.take(Content::Kept, HAND_BYTES_MAX).await });
         tokio::task::yield_now().await;
         let stuck = [1, 2].map(async |_| {
-            let _ = link.in_turn(never()).await;
-            let _ = link.in_turn(never()).await;
+            let _ = link.in_turn(|| None, never()).await;
+            let _ = link.in_turn(|| None, never()).await;
         });
         let begun = Instant::now();
         join_all(stuck).await;
@@ -206,22 +221,55 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_holds_room_and_takes_nothing_of_it_goes_once_others_could_have_had_a_piece_each() {
+        // Six wait, whose viewer takes a piece in a second, or six of them in 49.
+        for (bytes_per_second, gone_after) in [(PIECE_BYTES as u64, 30), (8_000, 60)] {
+            let link = link(bytes_per_second);
+            let held = link.hand.take(Content::Kept, HAND_BYTES_MAX).await;
+            let hand = link.hand.clone();
+            let waits = tokio::spawn(async move { hand.take(Content::Kept, HAND_BYTES_MAX).await });
+            tokio::task::yield_now().await;
+            let (begun, took) = (Instant::now(), AtomicU64::new(0));
+            let stopped = async {
+                assert!(link.in_turn(|| Some(7), never()).await.is_err());
+                begun.elapsed().as_secs()
+            };
+            let moves = link.in_turn(|| Some(took.fetch_add(1, Ordering::Relaxed)), write(100));
+            let hold_nothing = join_all((0..4).map(|_| link.in_turn(|| None, never())));
+            let (stopped, moves, hold_nothing) = tokio::join!(stopped, moves, hold_nothing);
+            assert_eq!((stopped, moves.is_ok(), begun.elapsed().as_secs()), (gone_after, true, 150));
+            assert!(hold_nothing.iter().all(Result::is_err) && !link.is_stuck());
+            drop(held);
+            drop(waits.await.unwrap());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_of_its_own_has_as_many_turns_while_nobody_waits_for_room() {
+        let link = link(PIECE_BYTES as u64);
+        let begun = Instant::now();
+        let (one, two) = tokio::join!(link.in_turn(|| Some(0), never()), link.in_turn(|| Some(0), never()));
+        assert!(one.is_err() && two.is_err());
+        assert_eq!(begun.elapsed().as_secs(), 90);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_write_waits_for_as_many_turns_as_there_are_answers_while_the_viewer_takes_of_them() {
         let (slow, stopped) = (link(2_200), link(1_900));
-        assert!(stopped.in_turn(write(29)).await.is_ok() && !stopped.is_stuck());
+        assert!(stopped.in_turn(|| None, write(29)).await.is_ok() && !stopped.is_stuck());
         let begun = Instant::now();
-        assert!(stopped.in_turn(write(31)).await.is_err(), "too little is taken");
+        assert!(stopped.in_turn(|| None, write(31)).await.is_err(), "too little is taken");
         assert_eq!((begun.elapsed().as_secs(), stopped.is_stuck()), (30, true));
-        assert!(stopped.in_turn(write(0)).await.is_ok(), "what waits for nobody is written all the same");
+        assert!(stopped.in_turn(|| None, write(0)).await.is_ok(), "what waits for nobody is written all the same");
         let begun = Instant::now();
-        assert!(stopped.in_turn(write(1)).await.is_err());
+        assert!(stopped.in_turn(|| None, write(1)).await.is_err());
         assert_eq!(begun.elapsed().as_secs(), 0, "it is not waited for again");
-        assert!(slow.in_turn(write(59)).await.is_ok());
-        assert!(slow.in_turn(write(61)).await.is_err(), "one alone has had its turn and another");
-        let written = join_all((0..10).map(|_| slow.in_turn(write(299)))).await;
+        assert!(slow.in_turn(|| None, write(59)).await.is_ok());
+        assert!(slow.in_turn(|| None, write(61)).await.is_err(), "one alone has had its turn and another");
+        let written = join_all((0..10).map(|_| slow.in_turn(|| None, write(299)))).await;
         assert!(written.iter().all(Result::is_ok));
         let begun = Instant::now();
-        assert!(join_all((0..10).map(|_| slow.in_turn(never()))).await.iter().all(Result::is_err));
+        assert!(join_all((0..10).map(|_| slow.in_turn(|| None, never()))).await.iter().all(Result::is_err));
         assert_eq!(begun.elapsed().as_secs(), 330, "of some that are never taken there is an end");
         assert_eq!((slow.waiting.load(Ordering::Relaxed), slow.is_stuck()), (0, false));
     }

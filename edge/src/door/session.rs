@@ -1,7 +1,10 @@
 //! The way of one answer back to its viewer, the same for every version of HTTP.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,11 +27,34 @@ use super::{
 /// A request of HTTP/3 and the way back.
 pub(super) type QuicStream = RequestStream<CappedStream<h3_quinn::BidiStream<Counted>>, Counted>;
 
-/// What the answers on one connection of HTTP/3 have in common.
+/// The way of an answer over HTTP/3.
+#[derive(Clone)]
 pub(super) struct Way {
-    pub(super) link: Link,
-    /// Bytes of content that QUIC took.
+    pub(super) link: Arc<Link>,
+    /// Bytes of content that QUIC took of all answers on the connection.
     pub(super) taken: Arc<AtomicU64>,
+    /// The same of this one.
+    own: Arc<AtomicU64>,
+}
+
+impl Way {
+    /// Makes the way of all answers on a connection that have to be taken in a time.
+    pub(super) fn new(deadline: Duration) -> Self {
+        let taken = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&taken);
+        let link = Link::new(deadline, move || counted.load(Ordering::Relaxed));
+        Self { link: Arc::new(link), taken, own: Arc::default() }
+    }
+
+    /// Returns the way of the next answer.
+    pub(super) fn of_answer(&self) -> Self {
+        Self { own: Arc::default(), ..self.clone() }
+    }
+
+    /// Waits until something is written, in turn with the other answers.
+    async fn in_turn<E>(&self, write: impl Future<Output = Result<(), E>>) -> Result<(), Left> {
+        self.link.in_turn(|| Some(self.own.load(Ordering::Relaxed)), write).await
+    }
 }
 
 /// Where an answer is written to.
@@ -59,7 +85,7 @@ impl Session<'_> {
                 stream.head(status, fields);
                 Ok(())
             }
-            Self::Quic(stream, way) => way.link.in_turn(stream.send_response(head(status, fields))).await,
+            Self::Quic(stream, way) => way.in_turn(stream.send_response(head(status, fields))).await,
             Self::Plain(plain) => {
                 plain.head(status, &fields);
                 Ok(())
@@ -108,7 +134,7 @@ impl Session<'_> {
             }
             Self::Stream(stream) => stream.write(piece, ends).await,
             // The end is told by `finish`, with or without content.
-            Self::Quic(stream, way) => way.link.in_turn(stream.send_data(Counted::new(piece, &way.taken))).await,
+            Self::Quic(stream, way) => way.in_turn(stream.send_data(Counted::new(piece, [&way.taken, &way.own]))).await,
             Self::Plain(plain) => plain.write(piece).await,
         }
     }

@@ -1,6 +1,12 @@
 //! One stream of HTTP/2, on which one answer goes back.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream, server::SendResponse};
@@ -65,6 +71,7 @@ impl Stream {
         }
         self.begin(false)?;
         let stream = self.content.as_mut().ok_or(Left)?;
+        let went = AtomicU64::new(0);
         let written = async {
             while !piece.is_empty() {
                 stream.reserve_capacity(piece.len());
@@ -74,12 +81,13 @@ impl Stream {
                 };
                 let part = piece.split_to(room.min(piece.len()));
                 if !part.is_empty() {
+                    went.fetch_add(part.len() as u64, Ordering::Relaxed);
                     stream.send_data(part, ends && piece.is_empty()).map_err(|_| Left)?;
                 }
             }
             Ok::<(), Left>(())
         };
-        self.link.in_turn(written).await?;
+        self.link.in_turn(|| Some(went.load(Ordering::Relaxed)), written).await?;
         if ends {
             self.content = None;
         }
@@ -111,7 +119,7 @@ impl Stream {
             }
             Ok::<(), Left>(())
         };
-        self.link.in_turn(room).await
+        self.link.in_turn(|| None, room).await
     }
 
     /// Ends an answer that was written whole.
