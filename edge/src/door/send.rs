@@ -110,10 +110,8 @@ impl Given {
         for block in &self.content {
             let mut rest = block.clone();
             while written.is_ok() && !rest.is_empty() {
-                let mut piece = rest.split_to(rest.len().min(session.piece_bytes()));
-                if rest.is_empty() {
-                    piece = last_piece(piece, hand.is_crowded());
-                }
+                let piece = rest.split_to(rest.len().min(session.piece_bytes()));
+                let piece = piece_of(piece, &rest, hand.is_crowded());
                 let is_last = sent.bytes + piece.len() as u64 == all;
                 written = write_piece(session, piece, is_last, &mut sent.bytes).await;
             }
@@ -324,20 +322,20 @@ async fn write_flow(
                 break;
             }
             let room = if room == 0 { session.piece_bytes() } else { room };
-            let mut piece = rest.split_to(rest.len().min(room));
+            let piece = rest.split_to(rest.len().min(room));
+            let piece = piece_of(piece, &rest, is_crowded);
             let is_last = rest.is_empty() && flow.is_over();
-            if rest.is_empty() {
-                piece = last_piece(piece, is_crowded);
-            }
             write_bytes(session, piece, ends && is_last, bytes).await?;
         }
     }
 }
 
-/// Returns the last piece of a block as it is written. In the buffer of its connection it would keep all of the block
-/// in memory, which counts no more then; a small one is always copied, for that costs little.
-fn last_piece(piece: Bytes, is_crowded: bool) -> Bytes {
-    if is_crowded || piece.len() <= COPIED_BYTES_MAX { Bytes::copy_from_slice(&piece) } else { piece }
+/// Returns a piece of a block as it is written, and `rest` of it after that. In the buffer of its connection it would
+/// keep all of the block in memory, which counts no more once its last piece is there: where others have much in hand
+/// each is copied, else the last one if it is small, for that costs little.
+fn piece_of(piece: Bytes, rest: &Bytes, is_crowded: bool) -> Bytes {
+    let is_small_end = rest.is_empty() && piece.len() <= COPIED_BYTES_MAX;
+    if is_crowded || is_small_end { Bytes::copy_from_slice(&piece) } else { piece }
 }
 
 async fn write_bytes(
@@ -361,4 +359,26 @@ async fn write_piece(session: &mut Session<'_>, piece: Bytes, ends: bool, bytes:
     let written = session.body(piece, ends).await;
     *bytes += if written.is_ok() { all } else { session.went().min(all) };
     written.map_err(|Left| VIEWER_LEFT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_piece_keeps_its_block_in_memory_where_others_have_much_in_hand() {
+        let block = Bytes::from(vec![7; 4 * COPIED_BYTES_MAX]);
+        let is_of_block = |bytes: usize, is_crowded| {
+            let mut rest = block.clone();
+            let piece = rest.split_to(bytes);
+            let written = piece_of(piece.clone(), &rest, is_crowded);
+            assert_eq!(written, piece);
+            block.as_ptr_range().contains(&written.as_ptr())
+        };
+        let all = block.len();
+        assert!([1, COPIED_BYTES_MAX, all - 1, all].iter().all(|bytes| !is_of_block(*bytes, true)));
+        assert!([1, COPIED_BYTES_MAX, all - 1, all].iter().all(|bytes| is_of_block(*bytes, false)));
+        let small = block.slice(..COPIED_BYTES_MAX);
+        assert!(piece_of(small.clone(), &Bytes::new(), false).as_ptr() != small.as_ptr(), "a small end is copied");
+    }
 }
