@@ -75,7 +75,7 @@ pub(crate) struct Node {
     /// A place for each DNS question that waits for such a run.
     pub(crate) weighed: Arc<Semaphore>,
     pub(crate) cache: BlockCache,
-    pub(crate) directories: Directories,
+    pub(crate) directories: Arc<Directories>,
     pub(crate) fills: Arc<Fills>,
     pub(crate) metrics: Arc<Metrics>,
     /// What is told of requests; none where the operator named no collector.
@@ -126,11 +126,13 @@ fn pointed(named: &Named, now: SystemTime) -> Result<(Capability, Hold), Fault> 
 }
 
 impl Node {
-    /// Has memory forget the content of objects, and what comes of reads of them that are under way.
-    pub(crate) async fn forget(&self, locators: &HashSet<Locator>) {
+    /// Has memory forget the content of objects, and what comes of reads of them for whoever opened them before.
+    pub(crate) fn forget(&self, locators: &HashSet<Locator>) {
         for locator in locators {
+            // First, so that what comes meanwhile is found below, or learns of it.
+            self.objects.forget(locator);
             self.cache.forget(locator);
-            self.directories.forget(locator).await;
+            self.directories.forget(locator);
         }
     }
 

@@ -14,6 +14,7 @@ mod index;
 pub(crate) mod miss;
 pub(crate) mod names;
 pub(crate) mod objects;
+mod presence;
 pub(crate) mod records;
 pub(crate) mod region;
 pub(crate) mod register;

@@ -62,7 +62,7 @@ pub(crate) async fn walk(
         };
         return if is_named { Ok(Found::File(Arc::clone(root))) } else { Err(Fault::Path) };
     }
-    let first = node.directories.read((&node.cache, &node.fills), root).await?;
+    let first = node.directories.read(&node.fills, root).await?;
     let mut ahead = pin!(open_ahead(node, &first, names, now));
     let mut walked = pin!(walk_down(node, root, names, now, trail));
     // Beside the walk, which waits for none of them but those that it comes to.
@@ -85,7 +85,7 @@ async fn walk_down(
     loop {
         // Names ran out on a directory: its own slash is missing.
         let Some(name) = names.next() else { return Ok(Found::Slash) };
-        let directory = node.directories.read((&node.cache, &node.fills), &at).await?;
+        let directory = node.directories.read(&node.fills, &at).await?;
         trail.push(Arc::clone(&at));
         if name.is_empty() {
             if names.peek().is_some() {

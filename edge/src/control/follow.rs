@@ -205,7 +205,7 @@ async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &Sweeps) -> u6
                 node.register.add(&locator);
                 node.objects.ended(locator).await;
                 node.names.ended(locator).await;
-                node.forget(&[locator].into()).await;
+                node.forget(&[locator].into());
             }
             ChangeKind::Policy { owner, name } => node.policies.changed(owner, name),
             ChangeKind::Purge { owner, locator, hard, .. } => {

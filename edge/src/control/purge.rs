@@ -176,13 +176,15 @@ pub(crate) async fn purge(node: &Node, owner: OwnerId, locator: Option<Locator>,
     }
     let mut sweeps = Vec::new();
     for locator in &open {
-        let opened = node.objects.purged(*locator, &owner).await;
-        sweeps.push(opened.map_or(Sweep::Object(*locator, 0), Sweep::Opened));
+        sweeps.extend(node.objects.purged(*locator, &owner).await.map(Sweep::Opened));
     }
-    node.forget(&open).await;
+    node.forget(&open);
     node.fills.forget_strips(&owner);
-    if locator.is_none() {
-        sweeps.push(Sweep::ALL);
+    match locator {
+        // The owner's list has what is not open.
+        None => sweeps.push(Sweep::ALL),
+        Some(locator) if sweeps.is_empty() => sweeps.push(Sweep::Object(locator, 0)),
+        Some(_) => {}
     }
     sweeps
 }

@@ -1,7 +1,7 @@
 //! A range of an object as it is read, block by block. One block is in hand at a time; the stripes ahead are asked for
 //! while it is written, as far as there is room for them, so memory grows neither with the object nor with its viewers.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc, time::Instant};
+use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use format::{BlockIndex, BlockSlice, Geometry, StripeIndex, limits::BLOCK_BYTES};
@@ -41,8 +41,6 @@ pub(crate) struct Body {
     held: (Option<BlockIndex>, InHand),
     /// The first stripe not asked for yet.
     next: u64,
-    /// Before the block in hand was read: what is forgotten after that is not to be kept.
-    begun: Instant,
     /// Whether a block whose frame is held is not asked for.
     passes_frames: bool,
     pub(crate) source: Source,
@@ -81,8 +79,8 @@ impl Body {
         };
         let source = geometry.slices(range.clone()).filter(|slice| !is_had(slice.block));
         let source = farthest(source.take(LOOKED_AT_MAX).map(held));
-        let (ready, ahead, held, begun) = (VecDeque::new(), VecDeque::new(), Default::default(), Instant::now());
-        Self { opened, geometry, range, tier, ready, ahead, hand, held, next: 0, begun, passes_frames: true, source }
+        let (ready, ahead, held) = (VecDeque::new(), VecDeque::new(), Default::default());
+        Self { opened, geometry, range, tier, ready, ahead, hand, held, next: 0, passes_frames: true, source }
     }
 
     /// Reads the first block, so that what fails at once still gets an honest status.
@@ -151,13 +149,11 @@ impl Body {
             return Ok(bytes);
         }
         if self.tier != Tier::None {
-            if let Some((flight, begun)) = self.take_ahead(block)
+            if let Some(flight) = self.take_ahead(block)
                 && let Some(bytes) = fills.landed(flight, block).await
             {
-                self.begun = begun;
                 return Ok(bytes);
             }
-            self.begun = Instant::now();
             return fills.block(&self.opened, self.geometry, block, self.tier).await;
         }
         let (stripe, _) = self.geometry.place(block);
@@ -178,8 +174,8 @@ impl Body {
         self.unkept_columns(block).map(bytes).sum()
     }
 
-    /// Returns what brings a block that was asked for ahead, and when that was.
-    fn take_ahead(&mut self, block: BlockIndex) -> Option<(Flight, Instant)> {
+    /// Returns what brings a block that was asked for ahead.
+    fn take_ahead(&mut self, block: BlockIndex) -> Option<Flight> {
         while let Some(stripe) = self.ahead.front_mut() {
             let flight = stripe.take(block);
             if !stripe.is_empty() {
@@ -248,11 +244,6 @@ impl Reading {
     /// Whether other answers of the same connection have much in hand, too.
     pub(crate) fn is_crowded(&self) -> bool {
         self.body.hand.is_crowded()
-    }
-
-    /// Returns when the read of the block that was given last began, or an earlier moment.
-    pub(crate) fn begun(&self) -> Instant {
-        self.body.begun
     }
 
     /// Lets go of the last so many bytes of the block that was given last, which are given again. False where the cache

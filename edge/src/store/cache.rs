@@ -2,20 +2,20 @@
 //! of two forms: no query string, header or host spelling makes another entry. Plaintext lives here and nowhere else on
 //! an edge.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use format::{BlockIndex, Locator};
 use moka::sync::Cache;
 
 use super::{
-    forgotten::Forgotten,
     index::{Entered, Index},
+    presence::{Claim, Presence},
 };
 
-/// What an entry costs beside its bytes: key, pointers and moka's own lists, as measured by its authors, and its line
-/// in the index.
-const ENTRY_BYTES: usize = 192 + 128;
+/// What an entry costs beside its bytes: key, pointers and moka's own lists, as measured by its authors, its line in
+/// the index, and its object's presence where there is no other entry of it.
+const ENTRY_BYTES: usize = 192 + 128 + 256;
 
 /// One block of one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,25 +53,21 @@ pub(crate) struct BlockCache {
     blocks: Cache<(BlockKey, Form), Arc<Held>>,
     /// Of each object the blocks that are held.
     index: Arc<Index<Locator, Line>>,
-    /// When blocks of an object were last forgotten: a read that began before must not bring them back.
-    forgotten: Forgotten<Locator>,
 }
 
 /// A block in the cache.
 struct Held {
     bytes: Bytes,
     _entered: Entered<Locator, Line>,
+    /// The record may leave before it.
+    _presence: Arc<Presence>,
 }
 
 impl BlockCache {
     /// Holds up to `bytes_max` bytes; what is used often stays (`TinyLFU`).
     pub(crate) fn new(bytes_max: u64) -> Self {
         let weigh = |_: &_, held: &Arc<Held>| u32::try_from(held.bytes.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
-        Self {
-            blocks: Cache::builder().max_capacity(bytes_max).weigher(weigh).build(),
-            index: Index::new(),
-            forgotten: Forgotten::new(),
-        }
+        Self { blocks: Cache::builder().max_capacity(bytes_max).weigher(weigh).build(), index: Index::new() }
     }
 
     pub(crate) fn get(&self, key: &BlockKey) -> Option<Bytes> {
@@ -112,33 +108,28 @@ impl BlockCache {
         self.blocks.contains_key(&(*key, Form::Zstd))
     }
 
-    /// Keeps a block, unless its object was forgotten since the read `begun` that brings it.
-    pub(crate) fn insert(&self, key: BlockKey, block: Bytes, begun: Instant) {
-        self.enter(key, Form::Plain, block, begun);
+    /// Keeps a block, unless its object was forgotten since the `claim` by which it was read.
+    pub(crate) fn insert(&self, key: BlockKey, block: Bytes, claim: &Claim) {
+        self.enter(key, Form::Plain, block, claim);
     }
 
-    /// Keeps what compressing a block came to, unless its object was forgotten since `begun`, when the block was not
-    /// had yet.
-    pub(crate) fn insert_packed(&self, key: BlockKey, packed: Packed, begun: Instant) {
+    /// The same for what compressing a block came to.
+    pub(crate) fn insert_packed(&self, key: BlockKey, packed: Packed, claim: &Claim) {
         match packed {
-            Packed::Frame(frame) => self.enter(key, Form::Zstd, frame, begun),
-            Packed::Stored => self.enter(key, Form::Stored, Bytes::new(), begun),
+            Packed::Frame(frame) => self.enter(key, Form::Zstd, frame, claim),
+            Packed::Stored => self.enter(key, Form::Stored, Bytes::new(), claim),
         }
     }
 
-    fn enter(&self, key: BlockKey, form: Form, bytes: Bytes, begun: Instant) {
+    fn enter(&self, key: BlockKey, form: Form, bytes: Bytes, claim: &Claim) {
         // In the index before it is in the cache, or whoever forgets the object between the two would not find it.
         let entered = self.index.enter(key.locator, (key.block, form, bytes.len()));
-        self.blocks.insert((key, form), Arc::new(Held { bytes, _entered: entered }));
+        let held = Held { bytes, _entered: entered, _presence: claim.presence() };
+        self.blocks.insert((key, form), Arc::new(held));
         // Now, because whoever forgets the object after this finds the block.
-        if self.forgotten.may_hold_for(&key.locator, begun) {
+        if claim.is_forgotten() {
             self.blocks.remove(&(key, form));
         }
-    }
-
-    /// Whether blocks of an object were forgotten at a moment or after it.
-    pub(crate) fn was_forgotten(&self, locator: &Locator, since: Instant) -> bool {
-        self.forgotten.since(locator, since)
     }
 
     /// Forgets one block, in every form, and returns it.
@@ -149,12 +140,17 @@ impl BlockCache {
         self.blocks.remove(&(*key, Form::Plain)).map(|held| held.bytes.clone())
     }
 
-    /// Forgets all blocks of an object.
+    /// Forgets all blocks of an object. Those that are being read know by their claim.
     pub(crate) fn forget(&self, locator: &Locator) {
-        self.forgotten.note(*locator);
         for (block, form, _) in self.index.of(locator) {
             self.blocks.invalidate(&(BlockKey { locator: *locator, block }, form));
         }
+    }
+
+    /// Lets go of what has no room.
+    #[cfg(test)]
+    pub(super) fn settle(&self) {
+        self.blocks.run_pending_tasks();
     }
 
     /// Returns the bytes held, as of the last housekeeping.
@@ -165,10 +161,15 @@ impl BlockCache {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::store::forgotten::FORGOTTEN_TIME;
+    use crate::store::presence::Presences;
+
+    /// A cache, and a claim for each of the objects 0 to 4.
+    fn scene(bytes_max: u64) -> (BlockCache, Arc<Presences>, Vec<Claim>) {
+        let presences = Presences::new();
+        let claims = (0..5).map(|locator| presences.claim(Locator([locator; 32]))).collect();
+        (BlockCache::new(bytes_max), presences, claims)
+    }
 
     fn key(locator: u8, block: u64) -> BlockKey {
         BlockKey { locator: Locator([locator; 32]), block: BlockIndex(block) }
@@ -176,35 +177,38 @@ mod tests {
 
     #[test]
     fn an_erased_object_is_forgotten_and_no_other() {
-        let (cache, begun) = (BlockCache::new(1 << 20), Instant::now());
+        let (cache, presences, claims) = scene(1 << 20);
         for locator in [1, 2] {
             for block in 0..3 {
-                cache.insert(key(locator, block), Bytes::from_static(b"block"), begun);
+                cache.insert(key(locator, block), Bytes::from_static(b"block"), &claims[usize::from(locator)]);
             }
         }
+        presences.forget(&Locator([1; 32]));
         cache.forget(&Locator([1; 32]));
         assert!((0..3).all(|block| cache.get(&key(1, block)).is_none() && cache.get(&key(2, block)).is_some()));
-        // A read that was under way then brings nothing back; one that begins later does.
-        cache.insert(key(1, 7), Bytes::from_static(b"late"), begun);
+        // Whoever opened it before brings nothing back, however late; whoever opens it later does.
+        cache.insert(key(1, 7), Bytes::from_static(b"late"), &claims[1]);
         assert!(cache.get(&key(1, 7)).is_none());
-        cache.insert(key(1, 7), Bytes::from_static(b"new"), Instant::now() + Duration::from_nanos(1));
+        cache.insert(key(1, 7), Bytes::from_static(b"new"), &presences.claim(Locator([1; 32])));
         assert!(cache.get(&key(1, 7)).is_some());
     }
 
     #[test]
     fn a_frame_lies_beside_its_block_and_is_forgotten_with_it() {
-        let (cache, begun) = (BlockCache::new(1 << 20), Instant::now());
+        let (cache, presences, claims) = scene(1 << 20);
         let both = |key: &BlockKey| (cache.get(key), cache.frame(key));
         let (block, frame) = (Bytes::from_static(b"block"), Bytes::from_static(b"frame"));
         for locator in [1, 2] {
-            cache.insert_packed(key(locator, 0), Packed::Frame(frame.clone()), begun);
+            let claim = &claims[usize::from(locator)];
+            cache.insert_packed(key(locator, 0), Packed::Frame(frame.clone()), claim);
             assert!(!cache.holds(&key(locator, 0)), "a frame is no block");
-            cache.insert(key(locator, 0), block.clone(), begun);
+            cache.insert(key(locator, 0), block.clone(), claim);
             assert_eq!(both(&key(locator, 0)), (Some(block.clone()), Some(frame.clone())));
         }
+        presences.forget(&Locator([1; 32]));
         cache.forget(&Locator([1; 32]));
         assert_eq!(both(&key(1, 0)), (None, None));
-        cache.insert_packed(key(1, 0), Packed::Frame(frame.clone()), begun);
+        cache.insert_packed(key(1, 0), Packed::Frame(frame.clone()), &claims[1]);
         assert_eq!(both(&key(1, 0)), (None, None), "a read that was under way brings nothing back");
         assert_eq!(cache.remove(&key(2, 0)), Some(block));
         assert_eq!(both(&key(2, 0)), (None, None));
@@ -212,10 +216,10 @@ mod tests {
 
     #[test]
     fn what_came_to_nothing_is_known_and_told_apart_from_a_frame() {
-        let (cache, begun) = (BlockCache::new(1 << 20), Instant::now());
-        cache.insert_packed(key(1, 0), Packed::Frame(Bytes::from_static(b"frame")), begun);
-        cache.insert_packed(key(1, 1), Packed::Stored, begun);
-        cache.insert(key(1, 2), Bytes::from_static(b"block"), begun);
+        let (cache, _, claims) = scene(1 << 20);
+        cache.insert_packed(key(1, 0), Packed::Frame(Bytes::from_static(b"frame")), &claims[1]);
+        cache.insert_packed(key(1, 1), Packed::Stored, &claims[1]);
+        cache.insert(key(1, 2), Bytes::from_static(b"block"), &claims[1]);
         let known = [(BlockIndex(0), Some(5)), (BlockIndex(1), None)];
         assert_eq!(cache.frames(&Locator([1; 32])), HashMap::from(known));
         assert_eq!([0, 1, 2].map(|block| cache.holds_frame(&key(1, block))), [true, false, false]);
@@ -224,25 +228,14 @@ mod tests {
         assert_eq!(cache.packed(&key(1, 1)), None, "it is forgotten, too");
     }
 
-    #[test]
-    fn what_was_read_longer_ago_than_is_known_what_was_forgotten_is_not_kept() {
-        let cache = BlockCache::new(1 << 20);
-        // As if the note of what was forgotten had lapsed since.
-        for (block, ago, is_kept) in [(0, FORGOTTEN_TIME, false), (1, FORGOTTEN_TIME / 2, true)] {
-            let begun = Instant::now().checked_sub(ago).expect("the machine is up for a minute");
-            cache.insert_packed(key(1, block), Packed::Frame(Bytes::from_static(b"frame")), begun);
-            assert_eq!(cache.frame(&key(1, block)).is_some(), is_kept);
-        }
-    }
-
     #[tokio::test]
     async fn the_index_knows_what_is_held_and_lets_go_of_the_rest() {
-        let (cache, begun) = (BlockCache::new(100_000), Instant::now());
+        let (cache, _, claims) = scene(100_000);
         let of = |locator: u8| cache.index.of(&Locator([locator; 32])).len();
         for round in 0..3 {
             for block in 0..5 {
-                cache.insert(key(1, block), Bytes::from(vec![round; 1000]), begun);
-                cache.insert(key(2, block), Bytes::from(vec![round; 1000]), begun);
+                cache.insert(key(1, block), Bytes::from(vec![round; 1000]), &claims[1]);
+                cache.insert(key(2, block), Bytes::from(vec![round; 1000]), &claims[2]);
             }
         }
         assert_eq!((of(1), of(2)), (5, 5), "what took another's place is no second one");
@@ -259,7 +252,7 @@ mod tests {
         .await;
         // What is driven out leaves the index, too.
         for block in 100..1000 {
-            cache.insert(key(4, block), Bytes::from(vec![0; 10_000]), begun);
+            cache.insert(key(4, block), Bytes::from(vec![0; 10_000]), &claims[4]);
         }
         testing::until("it is driven out", async || {
             cache.blocks.run_pending_tasks();
@@ -270,9 +263,9 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded() {
-        let cache = BlockCache::new(100_000);
+        let (cache, _, claims) = scene(100_000);
         for block in 0..100 {
-            cache.insert(key(1, block), Bytes::from(vec![0; 10_000]), Instant::now());
+            cache.insert(key(1, block), Bytes::from(vec![0; 10_000]), &claims[1]);
         }
         cache.blocks.run_pending_tasks();
         assert!(cache.bytes() <= 100_000, "{}", cache.bytes());

@@ -94,7 +94,7 @@ impl Coded {
         let plain = self.reading.next(fills).await?.ok_or(Fault::Damaged)?;
         let (owner, key) = (self.opened.record.lease.owner, BlockKey { locator: self.opened.object.locator(), block });
         let is_promised = self.length.is_some();
-        match fills.frames.frame(owner, key, plain.clone(), self.reading.begun(), is_promised).await? {
+        match fills.frames.frame(owner, key, plain.clone(), self.opened.claim(), is_promised).await? {
             Packed::Frame(frame) => Ok(Some(frame)),
             Packed::Stored => {
                 self.pieces = zstd_stored(&plain).into_iter();

@@ -1,16 +1,26 @@
 //! Directories that were read lately, decoded.
 //!
-//! Keeps true: what is kept has a bound, and what is being read and decoded has another for all of it, which owners
-//! share.
+//! A directory is read once for all who ask at a time, in a task of its own: whoever came first may leave. Keeps true:
+//! what is kept has a bound; so has what is being read, of which one directory takes a quarter at most while it waits
+//! for origins, and what is being decoded, which waits for nobody. Owners share each.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
+use client::Scope;
 use format::{Directory, Entry, Locator, StripeIndex, limits::DIRECTORY_BYTES_MAX};
-use moka::future::Cache;
-use tokio::task::spawn_blocking;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use moka::sync::Cache;
+use tokio::{runtime::Handle, task::spawn_blocking, time::timeout};
 
-use super::{cache::BlockCache, miss::Fills, objects::Opened, room::Room};
+use super::{miss::Fills, objects::Opened, presence::Presence, room::Room};
 use crate::error::Fault;
 
 /// Decoded directories kept, by the bytes of their bodies.
@@ -19,79 +29,159 @@ const DIRECTORIES_BYTES_MAX: u64 = 32 * 1024 * 1024;
 const DECODED_FACTOR: usize = 3;
 /// Decoding more than this leaves the reactor.
 const DECODE_INLINE_BYTES_MAX: usize = 64 * 1024;
-/// A directory takes so many times its body while it is decoded: the body, and what it becomes.
-const READING_FACTOR: usize = 1 + DECODED_FACTOR;
-/// A place in the room of directories that are being read, in bytes.
+/// A place in the rooms, in bytes.
 const PLACE_BYTES: usize = 64 * 1024;
-/// Of such places: what the largest directory takes.
-const PLACES: usize = READING_FACTOR * DIRECTORY_BYTES_MAX / PLACE_BYTES;
+/// Places for bodies that are being read. The largest takes a quarter: its origins may be slow.
+const READING_PLACES: usize = 4 * DIRECTORY_BYTES_MAX / PLACE_BYTES;
+/// Places for what bodies are being decoded to. The largest takes all, for as long as a core takes.
+const DECODING_PLACES: usize = DECODED_FACTOR * DIRECTORY_BYTES_MAX / PLACE_BYTES;
+/// A body must be here by then: the largest comes so at 4.5 Mbit/s.
+const READ_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A read that all who want a directory wait for.
+type Flight = Shared<BoxFuture<'static, Result<Arc<Directory>, Fault>>>;
 
 /// Directories that were read lately.
 pub(crate) struct Directories {
-    decoded: Cache<Locator, Arc<Directory>>,
-    /// For those that are being read and decoded.
-    room: Arc<Room>,
+    decoded: Cache<Locator, Decoded>,
+    reading: Arc<Room>,
+    decoding: Arc<Room>,
+    flights: Mutex<HashMap<Locator, Flight>>,
+    /// Where directories are read: the runtime on which this was made.
+    control: Handle,
+}
+
+/// A directory in memory.
+#[derive(Clone)]
+struct Decoded {
+    directory: Arc<Directory>,
+    /// The record may leave before it.
+    _presence: Arc<Presence>,
+}
+
+/// A directory that is being read, until this is dropped, whatever ends it.
+struct UnderWay {
+    directories: Arc<Directories>,
+    locator: Locator,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.directories.flights().remove(&self.locator);
+    }
 }
 
 impl Directories {
-    pub(crate) fn new() -> Self {
-        let weigh = |_: &Locator, directory: &Arc<Directory>| {
+    pub(crate) fn new() -> Arc<Self> {
+        let weigh = |_: &Locator, decoded: &Decoded| {
             let of_one = |(name, entry): (&str, &Entry)| {
                 let below: usize = entry.below.keys().map(|path| path.len() + 80).sum();
                 name.len() + entry.mime.len() + 184 + below
             };
-            let bytes: usize = directory.entries().map(of_one).sum();
+            let bytes: usize = decoded.directory.entries().map(of_one).sum();
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
-        let decoded =
-            Cache::builder().max_capacity(DIRECTORIES_BYTES_MAX * DECODED_FACTOR as u64).weigher(weigh).build();
-        Self { decoded, room: Room::new(u32::try_from(PLACES).unwrap_or(u32::MAX)) }
+        let room = |places| Room::new(u32::try_from(places).unwrap_or(u32::MAX));
+        Arc::new(Self {
+            decoded: Cache::builder()
+                .max_capacity(DIRECTORIES_BYTES_MAX * DECODED_FACTOR as u64)
+                .weigher(weigh)
+                .build(),
+            reading: room(READING_PLACES),
+            decoding: room(DECODING_PLACES),
+            flights: Mutex::default(),
+            control: Handle::current(),
+        })
     }
 
-    /// Forgets what an object was decoded to. What is being read now is forgotten as it comes.
-    pub(crate) async fn forget(&self, locator: &Locator) {
-        self.decoded.invalidate(locator).await;
+    /// Forgets what an object was decoded to. What is being read now knows by its claim.
+    pub(crate) fn forget(&self, locator: &Locator) {
+        self.decoded.invalidate(locator);
     }
 
-    /// Returns what a directory holds. Cancel safe.
+    /// Returns what a directory holds. Cancel safe: the read goes on.
     ///
     /// # Errors
-    /// [`Fault::Damaged`], [`Fault::Busy`] where no room for it comes free in time, or the faults of reading.
+    /// [`Fault::Damaged`], [`Fault::Busy`] where no room for it comes free in time, [`Fault::Slow`], or the faults of
+    /// reading.
     pub(crate) async fn read(
-        &self,
-        (cache, fills): (&BlockCache, &Arc<Fills>),
+        self: &Arc<Self>,
+        fills: &Arc<Fills>,
         opened: &Arc<Opened>,
     ) -> Result<Arc<Directory>, Fault> {
-        let reading = async {
-            let room = self.room.take(opened.record.lease.owner, places(opened.object.length())).await?;
-            let body = whole(fills, opened).await?;
+        match self.join(fills, opened) {
+            Ok(directory) => Ok(directory),
+            Err(flight) => flight.await,
+        }
+    }
+
+    /// Returns a directory that is here, or what brings it.
+    fn join(self: &Arc<Self>, fills: &Arc<Fills>, opened: &Arc<Opened>) -> Result<Arc<Directory>, Flight> {
+        let locator = opened.object.locator();
+        let held = || self.decoded.get(&locator).map(|decoded| decoded.directory);
+        if let Some(directory) = held() {
+            return Ok(directory);
+        }
+        let mut flights = self.flights();
+        if let Some(flight) = flights.get(&locator) {
+            return Err(flight.clone());
+        }
+        // What was read is kept before its flight is taken away, so under the lock none slips through.
+        if let Some(directory) = held() {
+            return Ok(directory);
+        }
+        let (directories, fills, opened) = (Arc::clone(self), Arc::clone(fills), Arc::clone(opened));
+        // Ends by its deadlines; whoever waits may leave meanwhile.
+        let task = self.control.spawn(Scope::current().around(async move {
+            // Made here: a runtime that ends drops what it is given at once, and the map is held now.
+            let here = UnderWay { directories, locator };
+            here.directories.bring(&fills, &opened).await
+        }));
+        let flight = async move { task.await.unwrap_or(Err(Fault::Busy)) }.boxed().shared();
+        flights.insert(locator, flight.clone());
+        Err(flight)
+    }
+
+    /// Reads, decodes and keeps a directory.
+    async fn bring(&self, fills: &Arc<Fills>, opened: &Arc<Opened>) -> Result<Arc<Directory>, Fault> {
+        let (owner, length) = (opened.record.lease.owner, opened.object.length());
+        let room = self.reading.take(owner, places(length, 1)).await?;
+        let body = timeout(READ_DEADLINE, whole(fills, opened)).await.map_err(|_| Fault::Slow)??;
+        let directory = if body.len() <= DECODE_INLINE_BYTES_MAX {
+            decode(&body)?
+        } else {
+            let decoding = self.decoding.take(owner, places(length, DECODED_FACTOR)).await?;
             let decode = move || {
-                let decoded = Directory::decode(&body).map(Arc::new).map_err(|_| Fault::Damaged);
+                let decoded = decode(&body);
                 // Here, for this ends no sooner where nobody waits for it any more.
-                drop((body, room));
+                drop((body, room, decoding));
                 decoded
             };
-            if opened.object.length() <= DECODE_INLINE_BYTES_MAX as u64 {
-                decode()
-            } else {
-                spawn_blocking(decode).await.map_err(|_| Fault::Busy)?
-            }
+            spawn_blocking(decode).await.map_err(|_| Fault::Busy)??
         };
-        let (locator, begun) = (opened.object.locator(), Instant::now());
-        // Once for all who ask at a time: it takes up to four times the bytes of its body.
-        let read = self.decoded.try_get_with(locator, reading).await.map_err(|fault| (*fault).clone());
-        if cache.was_forgotten(&locator, begun) {
-            self.forget(&locator).await;
+        let (locator, claim) = (opened.object.locator(), opened.claim());
+        self.decoded.insert(locator, Decoded { directory: Arc::clone(&directory), _presence: claim.presence() });
+        // Now, because whoever forgets the object after this finds it.
+        if claim.is_forgotten() {
+            self.forget(&locator);
         }
-        read
+        Ok(directory)
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<Locator, Flight>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Returns the places that a directory takes whose body has so many bytes. Of one that is larger than any may be,
-/// nothing is read.
-fn places(length: u64) -> u32 {
+fn decode(body: &Bytes) -> Result<Arc<Directory>, Fault> {
+    Directory::decode(body).map(Arc::new).map_err(|_| Fault::Damaged)
+}
+
+/// Returns the places that so many times a directory's body takes. Of one that is larger than any may be, nothing is
+/// read.
+fn places(length: u64, times: usize) -> u32 {
     let body = usize::try_from(length).unwrap_or(usize::MAX).min(DIRECTORY_BYTES_MAX);
-    u32::try_from((body * READING_FACTOR).div_ceil(PLACE_BYTES).max(1)).unwrap_or(u32::MAX)
+    u32::try_from((body * times).div_ceil(PLACE_BYTES).max(1)).unwrap_or(u32::MAX)
 }
 
 /// Reads a directory's whole body; the only object that is ever whole in memory, hence its bound.
@@ -119,17 +209,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_being_decoded_has_a_bound_for_all_of_it() {
-        let place = (PLACE_BYTES / READING_FACTOR) as u64;
+    async fn the_largest_takes_a_quarter_while_it_is_read_and_all_while_it_is_decoded() {
+        let (place, largest) = (PLACE_BYTES as u64, DIRECTORY_BYTES_MAX as u64);
         for (length, expected) in
-            [(0, 1), (1, 1), (place, 1), (place + 1, 2), (DIRECTORY_BYTES_MAX as u64, 2048), (u64::MAX, 2048)]
+            [(0, 1), (1, 1), (place, 1), (place + 1, 2), (largest, 512), (largest + 1, 512), (u64::MAX, 512)]
         {
-            assert_eq!(places(length), expected, "{length}");
+            assert_eq!(places(length, 1), expected, "{length}");
         }
-        let (directories, owner) = (Directories::new(), format::OwnerId([1; 32]));
-        let largest = directories.room.take(owner, places(DIRECTORY_BYTES_MAX as u64)).await.unwrap();
-        assert!(directories.room.try_take(owner, places(1)).is_none(), "the largest has all of it, alone");
-        drop(largest);
-        assert!(directories.room.try_take(owner, places(1)).is_some());
+        let (directories, [owner, other]) = (Directories::new(), [1, 2].map(|byte| format::OwnerId([byte; 32])));
+        let read = [(); 2].map(|()| directories.reading.try_take(owner, places(largest, 1)));
+        assert!(read.iter().all(Option::is_some) && directories.reading.try_take(owner, 1).is_none());
+        assert!(directories.reading.try_take(other, places(largest, 1)).is_some(), "another owner's has its place");
+        let decoded = directories.decoding.try_take(owner, places(largest, DECODED_FACTOR));
+        assert!(decoded.is_some() && directories.decoding.try_take(other, 1).is_none());
     }
 }

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     cache::{BlockCache, BlockKey, Packed},
+    presence::Claim,
     room::Room,
 };
 use crate::error::Fault;
@@ -58,9 +59,8 @@ impl Frames {
         Arc::new(Self { cache, room: Room::new(places), flights: Mutex::default() })
     }
 
-    /// Returns what compressing a block comes to, and keeps that, unless its object was forgotten since `begun`, when
-    /// the block was not had yet. Where no turn comes soon, the block goes out stored, unless `is_promised`. Cancel
-    /// safe.
+    /// Returns what compressing a block comes to, and keeps that, unless its object was forgotten since the `claim` by
+    /// which it was read. Where no turn comes soon, the block goes out stored, unless `is_promised`. Cancel safe.
     ///
     /// # Errors
     /// [`Fault::Busy`] where it was promised and its turn does not come.
@@ -69,11 +69,11 @@ impl Frames {
         owner: OwnerId,
         key: BlockKey,
         plain: Bytes,
-        begun: Instant,
+        claim: &Claim,
         is_promised: bool,
     ) -> Result<Packed, Fault> {
         for _ in 0..TURNS_MAX {
-            let packed = match self.join(owner, key, &plain, begun) {
+            let packed = match self.join(owner, key, &plain, claim) {
                 Ok(known) => Some(known),
                 Err(flight) => flight.await,
             };
@@ -92,7 +92,7 @@ impl Frames {
         owner: OwnerId,
         key: BlockKey,
         plain: &Bytes,
-        begun: Instant,
+        claim: &Claim,
     ) -> Result<Packed, Shared<Flight>> {
         let mut flights = self.flights();
         // What is kept is so before its flight is taken away, so under the lock none slips through.
@@ -102,14 +102,14 @@ impl Frames {
         if let Some(flight) = flights.get(&key).and_then(WeakShared::upgrade) {
             return Err(flight);
         }
-        let (frames, plain) = (Arc::clone(self), plain.clone());
+        let (frames, plain, claim) = (Arc::clone(self), plain.clone(), claim.clone());
         let flight = async move {
             let under_way = UnderWay { frames, key };
             let taken = timeout(TURN_DEADLINE, under_way.frames.room.take(owner, 1)).await.ok()?.ok()?;
             // All of it moves there: whoever leaves neither takes a place away early nor throws the work away.
             let compress = move || {
                 let packed = packed(&plain);
-                under_way.frames.cache.insert_packed(key, packed.clone(), begun);
+                under_way.frames.cache.insert_packed(key, packed.clone(), &claim);
                 drop((under_way, taken));
                 packed
             };
@@ -134,15 +134,19 @@ fn packed(plain: &[u8]) -> Packed {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use format::{BlockIndex, Locator, limits::BLOCK_BYTES, zstd_stored, zstd_stored_bytes};
     use futures::{future::join_all, poll};
     use testing::{noise_of, until};
 
     use super::*;
+    use crate::store::presence::Presences;
 
     const KEY: BlockKey = BlockKey { locator: Locator([1; 32]), block: BlockIndex(0) };
     const A: OwnerId = OwnerId([1; 32]);
     const B: OwnerId = OwnerId([2; 32]);
+    static CLAIM: LazyLock<Claim> = LazyLock::new(|| Presences::new().claim(KEY.locator));
 
     fn scene() -> (BlockCache, Arc<Frames>, Bytes) {
         let cache = BlockCache::new(1 << 24);
@@ -153,7 +157,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn those_who_want_a_block_at_the_same_time_have_it_compressed_once() {
         let (cache, frames, plain) = scene();
-        let ask = || frames.frame(A, KEY, plain.clone(), Instant::now(), false);
+        let ask = || frames.frame(A, KEY, plain.clone(), &CLAIM, false);
         let made: Vec<Packed> = join_all((0..20).map(|_| ask())).await.into_iter().map(Result::unwrap).collect();
         let held = cache.frame(&KEY).unwrap();
         assert!(held.len() < plain.len() / 10);
@@ -165,7 +169,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn who_leaves_throws_no_work_away_that_was_begun() {
         let (cache, frames, plain) = scene();
-        let mut asked = Box::pin(frames.frame(A, KEY, plain, Instant::now(), false));
+        let mut asked = Box::pin(frames.frame(A, KEY, plain, &CLAIM, false));
         assert!(poll!(&mut asked).is_pending());
         drop(asked);
         until("the frame", async || cache.frame(&KEY).is_some()).await;
@@ -177,14 +181,14 @@ mod tests {
     async fn where_no_turn_comes_a_block_goes_out_stored_unless_its_bytes_were_promised() {
         let (cache, frames, plain) = scene();
         let other = frames.room.take(B, 2).await.unwrap();
-        let mut gone = Box::pin(frames.frame(A, KEY, plain.clone(), Instant::now(), false));
+        let mut gone = Box::pin(frames.frame(A, KEY, plain.clone(), &CLAIM, false));
         assert!(poll!(&mut gone).is_pending());
         drop(gone);
         assert!(frames.flights().is_empty(), "who leaves before its turn leaves nothing behind");
-        let stored = frames.frame(A, KEY, plain.clone(), Instant::now(), false).await.unwrap();
+        let stored = frames.frame(A, KEY, plain.clone(), &CLAIM, false).await.unwrap();
         assert_eq!(stored, Packed::Stored);
         assert!(cache.packed(&KEY).is_none(), "it is not kept: the next one may have its turn");
-        let mut promised = Box::pin(frames.frame(A, KEY, plain.clone(), Instant::now(), true));
+        let mut promised = Box::pin(frames.frame(A, KEY, plain.clone(), &CLAIM, true));
         assert!(timeout(2 * TURN_DEADLINE, &mut promised).await.is_err());
         drop(other);
         assert!(matches!(promised.await, Ok(Packed::Frame(frame)) if frame.len() < plain.len() / 10));
@@ -195,7 +199,7 @@ mod tests {
         let (cache, frames, _) = scene();
         let noise = Bytes::from(noise_of(1, BLOCK_BYTES));
         for _ in 0..2 {
-            let packed = frames.frame(A, KEY, noise.clone(), Instant::now(), false).await.unwrap();
+            let packed = frames.frame(A, KEY, noise.clone(), &CLAIM, false).await.unwrap();
             assert_eq!(packed, Packed::Stored);
             assert_eq!((cache.packed(&KEY), cache.frame(&KEY)), (Some(Packed::Stored), None));
         }

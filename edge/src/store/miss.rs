@@ -96,12 +96,20 @@ impl Fills {
 
     /// Has the disk forget an object. Blocks for microseconds of each strip that it may hold.
     pub(crate) fn forget(&self, public: &PublicManifest) {
-        let Some(disk) = self.disk.get() else { return };
+        if !self.has_disk() {
+            return;
+        }
         self.metrics.disk_sweeps.inc();
-        for stripe in 0..public.stripes() {
-            for column in 0..public.columns() {
-                disk.forget(&ShardAsk { object: public.id(), column, first: stripe, count: 1 });
-            }
+        for stripe in (0..public.stripes()).map(StripeIndex) {
+            self.forget_stripe(public, stripe);
+        }
+    }
+
+    /// The same for what came of one stripe.
+    fn forget_stripe(&self, public: &PublicManifest, stripe: StripeIndex) {
+        let Some(disk) = self.disk.get() else { return };
+        for column in 0..public.columns() {
+            disk.forget(&ShardAsk { object: public.id(), column, first: stripe.0, count: 1 });
         }
     }
 

@@ -10,9 +10,12 @@ use std::{
 
 use async_trait::async_trait;
 use client::{Known, ReadError, Reader};
-use format::{Object, Record};
+use format::{Capability, Object, Record};
 
-use super::records::{Content, Look, Records};
+use super::{
+    presence::Claim,
+    records::{Content, Look, Records},
+};
 use crate::{clock, error::Fault};
 
 /// All open objects.
@@ -48,6 +51,16 @@ impl Opened {
     /// Has the next viewer of a film be the first, because nothing was done for this one.
     pub(crate) fn leave_film(&self) {
         self.is_film_begun.store(false, Ordering::Relaxed);
+    }
+
+    /// Returns what opens it.
+    pub(crate) fn capability(&self) -> &Capability {
+        &self.look.capability
+    }
+
+    /// Returns by what it learns of its owner's orders.
+    pub(crate) fn claim(&self) -> &Claim {
+        &self.look.claim
     }
 
     /// Returns the second since 1970 from which the object may no longer be read; none where its lease does not end.

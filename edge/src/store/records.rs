@@ -29,7 +29,7 @@ use self::{
     told::{CHANGED_MAX, CHANGED_TIME, Told},
 };
 use super::{
-    index::Index,
+    presence::Presences,
     register::Register,
     watch::{Watch, Watches},
 };
@@ -49,8 +49,8 @@ const UNKNOWN_MAX: u64 = 100_000;
 pub(crate) struct Records<T> {
     reader: Arc<Reader>,
     opened: future::Cache<Locator, Arc<T>>,
-    /// Of each owner what is open.
-    owned: Arc<Index<OwnerId, Locator>>,
+    /// What is here of what was opened.
+    presences: Arc<Presences>,
     /// What an attempt to open came to, for a short while.
     faults: sync::Cache<Locator, Fault>,
     /// What the change feed told lately: a look-up that began before must not undo it.
@@ -95,7 +95,7 @@ impl<T: Content> Records<T> {
         Self {
             reader,
             opened: future::Cache::builder().max_capacity(config.objects_max).weigher(weigh::<T>).build(),
-            owned: Index::new(),
+            presences: Presences::new(),
             faults: sync::Cache::builder().max_capacity(UNKNOWN_MAX).time_to_live(config.unknown_time()).build(),
             told: sync::Cache::builder().max_capacity(CHANGED_MAX).time_to_live(CHANGED_TIME).build(),
             known: sync::Cache::new(KNOWN_MAX),
@@ -161,7 +161,8 @@ impl<T: Content> Records<T> {
     async fn held(self: &Arc<Self>, locator: &Locator) -> Held<T> {
         if let Some(opened) = self.opened.get(locator).await {
             let told = self.told.get(locator).filter(|told| told.at() >= opened.look().since);
-            if !matches!(told, Some(Told::Ended(_))) {
+            let is_over = matches!(told, Some(Told::Ended(_))) || opened.look().claim.is_forgotten();
+            if !is_over {
                 let (look, doubts) = (opened.look(), self.doubts());
                 let is_doubted = look.doubts < doubts;
                 if is_doubted && !look.is_excused(doubts) {
@@ -172,7 +173,7 @@ impl<T: Content> Records<T> {
                 }
                 return Held::Good(opened);
             }
-            // A look-up that was under way when its end was told came after all.
+            // A look-up that was under way when its end was told, or it was purged, came after all.
             self.opened.invalidate(locator).await;
         }
         self.faults.get(locator).map_or(Held::Nothing, Held::Fault)
@@ -240,10 +241,24 @@ impl<T: Content> Records<T> {
         opened.look().since + self.record_time
     }
 
-    /// Returns what of an owner is open, or was a moment ago, or is watched: what is given ready is asked for here no
-    /// more, and may have left.
+    /// Whether a record that was opened is still what it would be opened as, as far as this edge was told: its end was
+    /// not told since, nothing of it was purged, and no later lease was seen. Looks nothing up.
+    pub(crate) fn counts(&self, opened: &T) -> bool {
+        let Look { claim, doubts, .. } = opened.look();
+        let now = self.doubts();
+        let is_doubted = *doubts < now && !opened.look().is_excused(now);
+        !is_doubted && !claim.is_ended() && !claim.is_forgotten() && claim.newest() <= opened.record().lease.version
+    }
+
+    /// Returns what of an owner is here in any form, or was a moment ago, or is watched: what is given ready is asked
+    /// for here no more, and may have left.
     pub(crate) fn of(&self, owner: &OwnerId) -> HashSet<Locator> {
-        self.owned.of(owner).into_iter().chain(self.watches.of(owner)).collect()
+        self.presences.of_owner(owner).into_iter().chain(self.watches.of(owner)).collect()
+    }
+
+    /// Has what comes of reads that are under way be kept nowhere. To be called before what is kept is forgotten.
+    pub(crate) fn forget(&self, locator: &Locator) {
+        self.presences.forget(locator);
     }
 
     /// Returns an owner's record from the nodes, without opening it. Those of others under its locator do not count.

@@ -1,6 +1,6 @@
 //! Purges of an owner: what leaves memory and disk, what stays, and what a restart remembers.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use client::Transport;
 use edge::config::DiskConfig;
@@ -196,13 +196,34 @@ async fn strips_for_other_edges_are_dropped_at_once_though_no_record_says_whose_
     site.stop().await;
 }
 
+/// Stores a folder of several blocks, in one stripe.
+async fn store_folder(site: &Site, file: &Stored) -> Stored {
+    let names: Vec<String> = (0..8_000).map(|number| format!("{number}.txt")).collect();
+    let entries: Vec<_> = names.iter().map(|name| (&**name, file, Kind::File)).collect();
+    let folder = site.store_directory(&entries).await;
+    assert!(folder.bytes.len() > 256 * 1024, "it has several blocks");
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_was_read_for_a_viewer_who_left_is_there_for_the_next_one() {
+    let site = Site::start().await;
+    let file = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let folder = store_folder(&site, &file).await;
+    site.weather.late_with(Call::ReadShard, Duration::from_secs(2));
+    assert!(site.get(&folder, "/none.txt", &["-m", "1"]).await.head.is_empty(), "it did not wait");
+    let fills = async || site.counter("evernear_edge_fills_total").await;
+    until("it is read all the same", async || fills().await == 1).await;
+    site.weather.fair();
+    assert_eq!(site.get(&folder, "/none.txt", &[]).await.status(), 404);
+    assert_eq!(fills().await, 1, "what was read is there");
+    site.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_is_read_once_for_all_who_ask_and_again_when_it_was_purged() {
     let scene = Scene::new().await;
-    let names: Vec<String> = (0..8_000).map(|number| format!("{number}.txt")).collect();
-    let entries: Vec<_> = names.iter().map(|name| (&**name, &scene.stored[0], Kind::File)).collect();
-    let folder = scene.base.store_directory(&entries).await;
-    assert!(folder.bytes.len() > 256 * 1024, "it has several blocks");
+    let folder = store_folder(&scene.base, &scene.stored[0]).await;
     let fills = async || scene.site.counter("evernear_edge_fills_total").await;
     let before = fills().await;
     let asked = (0..20).map(|_| scene.site.get(&folder, "/none.txt", &[]));

@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, VecDeque},
     ops::Range,
     sync::Arc,
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -18,18 +17,16 @@ use crate::store::{objects::Opened, room::Taken};
 /// because the cache keeps only what it thinks worth it.
 pub(crate) struct Ahead {
     flights: VecDeque<(BlockIndex, Flight)>,
-    /// When they were asked for.
-    begun: Instant,
     _room: Option<Taken>,
 }
 
 impl Ahead {
-    /// Takes out what brings a block, and forgets what comes before it. Says since when it was asked for.
-    pub(crate) fn take(&mut self, block: BlockIndex) -> Option<(Flight, Instant)> {
+    /// Takes out what brings a block, and forgets what comes before it.
+    pub(crate) fn take(&mut self, block: BlockIndex) -> Option<Flight> {
         while self.flights.front()?.0 < block {
             self.flights.pop_front();
         }
-        self.flights.pop_front_if(|(index, _)| *index == block).map(|(_, flight)| (flight, self.begun))
+        self.flights.pop_front_if(|(index, _)| *index == block).map(|(_, flight)| flight)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -57,12 +54,11 @@ impl Fills {
     ) -> Option<Ahead> {
         let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX);
         let room = self.ahead.try_take(opened.record.lease.owner, wanted)?;
-        let begun = Instant::now();
         let launched = self.launch(opened, geometry, stripe, columns.iter().copied(), tier).into_iter();
         let mut flights: Vec<_> = launched.filter_map(|(block, flight)| Some((block, flight?))).collect();
         flights.sort_unstable_by_key(|(block, _)| *block);
         let room = (!flights.is_empty()).then_some(room);
-        Some(Ahead { flights: flights.into(), begun, _room: room })
+        Some(Ahead { flights: flights.into(), _room: room })
     }
 
     /// Begins to read what is likely to be wanted of a range, as far as the owner has half of its share of the room

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -86,7 +86,7 @@ impl Fills {
         // Ended tasks are taken out here, so that the set stays as small as the work under way.
         while state.tasks.try_join_next().is_some() {}
         let (fills, opened) = (Arc::clone(self), Arc::clone(opened));
-        let (keys, begun) = (missing.iter().map(|column| key(*column)).collect(), Instant::now());
+        let keys = missing.iter().map(|column| key(*column)).collect();
         let read = async move {
             // Made here: a runtime that ends drops what it is given at once, and the state is held now.
             let under_way = UnderWay { fills: Arc::clone(&fills), keys };
@@ -94,7 +94,7 @@ impl Fills {
             let result = span.scope().around(fills.fill(&opened, stripe, &missing, tier, &span)).await;
             if let Ok(blocks) = &result {
                 for (block, bytes) in blocks.iter().filter(|_| tier != Tier::None) {
-                    fills.cache.insert(BlockKey { locator, block: *block }, bytes.clone(), begun);
+                    fills.cache.insert(BlockKey { locator, block: *block }, bytes.clone(), opened.claim());
                 }
             } else {
                 fills.metrics.fill_faults.inc();
@@ -121,6 +121,8 @@ impl Fills {
         let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX);
         let room = self.room.take(opened.record.lease.owner, wanted).await;
         let _room = room.inspect_err(|_| _ = self.metrics.fills_turned_away.inc())?;
+        // What was forgotten since it was opened lies nowhere here again.
+        let tier = if opened.claim().is_forgotten() { Tier::None } else { tier };
         let disk = self.disk(tier).map(|disk| disk.shelf(opened.is_wanted()));
         // What its owner lets nobody keep no other edge is asked for: it would keep the ciphertext.
         let region = self.region.as_ref().filter(|_| tier != Tier::None);
@@ -133,7 +135,11 @@ impl Fills {
         let shelf = kept.as_ref().map(|kept| kept as &dyn Shelf).or(disk.as_ref().map(|disk| disk as &dyn Shelf));
         let near = Near { shelf, neighbour: neighbour.as_ref() };
         let read = self.reader.blocks_near(near, &opened.object, &opened.record.placement, stripe, columns);
-        let read = timeout(FILL_DEADLINE, read).await.map_err(|_| Fault::Slow)?.map_err(|error| {
+        let read = timeout(FILL_DEADLINE, read).await;
+        if opened.claim().is_forgotten() {
+            self.forget_stripe(opened.object.public(), stripe);
+        }
+        let read = read.map_err(|_| Fault::Slow)?.map_err(|error| {
             let locator = opened.object.locator();
             tracing::warn!(%locator, stripe = stripe.0, error = &error as &dyn std::error::Error, "stripe cannot be read");
             Fault::from(&error)

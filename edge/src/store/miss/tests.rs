@@ -1,7 +1,5 @@
 //! Tests of how owners share what an edge reads at one time, with origins that are slow.
 
-use std::time::Instant;
-
 use client::{ReaderOptions, Topology, Transport};
 use format::wire::NodeEntry;
 use testing::{Fault as NodeFault, FaultyTransport, MemoryTransport, Sample, until};
@@ -21,6 +19,7 @@ const STRIP_TIME: Duration = Duration::from_secs(1);
 
 /// Two owners' objects at slow origins, and an edge with little room.
 struct Scene {
+    objects: Arc<Objects>,
     fills: Arc<Fills>,
     opened: [Arc<Opened>; 2],
 }
@@ -53,7 +52,7 @@ impl Scene {
         let fills = Arc::new(Fills::new(reader, cache, room_bytes, None, Arc::new(Metrics::new())));
         let [crowded, other] = samples.map(|sample| sample.sealed.capability);
         let opened = [objects.open(&crowded).await.unwrap(), objects.open(&other).await.unwrap()];
-        Self { fills, opened }
+        Self { objects, fills, opened }
     }
 
     /// Asks for one block of each owner's object and returns how long it took, in strips.
@@ -100,6 +99,19 @@ async fn a_fill_goes_on_when_its_viewer_leaves() {
     until("the block", async || scene.fills.holds(opened, block)).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_read_for_who_opened_it_before_it_was_forgotten_is_not_kept() {
+    let scene = Scene::new().await;
+    let locator = scene.opened[1].object.locator();
+    // An answer that has begun goes on, with blocks that it asks for later.
+    scene.objects.forget(&locator);
+    scene.fills.cache.forget(&locator);
+    assert_eq!(scene.ask(1, 0).await.unwrap(), Ok(1));
+    assert!(!scene.fills.holds(&scene.opened[1], BlockIndex(0)));
+    assert_eq!(scene.ask(0, 0).await.unwrap(), Ok(1));
+    assert!(scene.fills.holds(&scene.opened[0], BlockIndex(0)), "another object is another matter");
+}
+
 #[tokio::test]
 async fn a_block_that_goes_out_stored_is_held_once_whoever_takes_it() {
     let scene = Scene::new().await;
@@ -107,9 +119,9 @@ async fn a_block_that_goes_out_stored_is_held_once_whoever_takes_it() {
     let (geometry, key) = (opened.object.geometry().unwrap(), BlockKey { locator: opened.object.locator(), block });
     let (plain, mut content) = (Bytes::from(vec![7; geometry.block_bytes(block)]), Vec::new());
     let add = |content: &mut _| scene.fills.add_packed(opened, geometry, block, Tier::Memory, content);
-    scene.fills.cache.insert_packed(key, Packed::Stored, Instant::now());
+    scene.fills.cache.insert_packed(key, Packed::Stored, scene.opened[1].claim());
     assert_eq!((add(&mut content), scene.fills.packed_bytes(opened, geometry, block)), (None, None), "no block yet");
-    scene.fills.cache.insert(key, plain.clone(), Instant::now());
+    scene.fills.cache.insert(key, plain.clone(), scene.opened[1].claim());
     assert_eq!(add(&mut content), Some(()));
     let copied: u64 = content.iter().filter(|piece| !plain.as_ptr_range().contains(&piece.as_ptr())).map(bytes).sum();
     let all = content.iter().map(bytes).sum();

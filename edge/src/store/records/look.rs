@@ -1,20 +1,17 @@
 //! One look-up of a record at the nodes: from a capability to what the record opens as.
 
 use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use client::{Known, ReadError, Reader, Said, Span};
-use format::{Capability, Locator, OwnerId, Record};
+use format::{Capability, Locator, Record};
 use tokio::time::timeout;
 
 use super::{Records, Told};
-use crate::{error::Fault, store::index::Entered};
+use crate::{error::Fault, store::presence::Claim};
 
 /// A record must be found by then, over all nodes asked.
 pub(super) const OPEN_DEADLINE: Duration = Duration::from_secs(10);
@@ -46,8 +43,8 @@ pub(crate) struct Look {
     pub(super) doubts: u64,
     /// The same when the next one failed, because no node could be asked.
     pub(super) excused: AtomicU64,
-    /// By which its owner's orders find what came of it.
-    entered: OnceLock<Entered<OwnerId, Locator>>,
+    /// By which its owner's orders find what came of it, and what came of it learns of them.
+    pub(crate) claim: Claim,
 }
 
 impl Look {
@@ -70,41 +67,42 @@ impl<T: Content> Records<T> {
     }
 
     async fn ask(&self, capability: &Capability) -> Result<T, Fault> {
-        let known = self.known.get(&capability.locator());
+        let locator = capability.locator();
+        let known = self.known.get(&locator);
         let look = Look {
             capability: capability.clone(),
             since: Instant::now(),
             refreshing: AtomicBool::new(false),
             doubts: self.doubts(),
             excused: AtomicU64::new(0),
-            entered: OnceLock::new(),
+            claim: self.presences.claim(locator),
         };
         let found = timeout(OPEN_DEADLINE, T::look_up(&self.reader, look, known)).await.map_err(|_| Fault::Slow)?;
         let found = found.map_err(|error| {
             let fault = Fault::from(&error);
             if !matches!(fault, Fault::Unknown | Fault::Erased) {
-                let locator = capability.locator();
                 tracing::warn!(%locator, error = &error as &dyn std::error::Error, "record cannot be opened");
             }
             fault
         })?;
         // A node that is behind, or lies, still gives a record that was erased; one that has the owner's word is
         // enough.
-        let locator = found.record().locator();
+        let claim = &found.look().claim;
         if matches!(self.told.get(&locator), Some(Told::Ended(_))) {
             let newest = self.reader.newest_record(&locator, &found.record().lease.owner);
             let newest = timeout(OPEN_DEADLINE, newest).await.map_err(|_| Fault::Slow)?;
             let newest = newest.map_err(|error| Fault::from(&error))?;
-            self.learn(locator, Known::of(&newest));
+            claim.saw(self.learn(locator, Known::of(&newest)).version);
             if newest.lease.erased {
                 return Err(Fault::Erased);
             }
         }
-        let entered = self.owned.enter(found.record().public.owner(), locator);
-        drop(found.look().entered.set(entered));
+        claim.belongs_to(found.record().public.owner());
         // Two look-ups may have been under way, and the other one found more.
         let seen = Known::of(found.record());
-        if self.learn(locator, seen) == seen { Ok(found) } else { Err(Fault::Outdated) }
+        let newest = self.learn(locator, seen);
+        claim.saw(newest.version);
+        if newest == seen { Ok(found) } else { Err(Fault::Outdated) }
     }
 
     /// Remembers what was seen of a record, and returns the newest that was.

@@ -5,7 +5,10 @@ use format::wire::NodeEntry;
 use testing::{MemoryTransport, Sample};
 
 use super::{admission::DOUBTED_MAX, *};
-use crate::store::objects::Opened;
+use crate::store::{
+    cache::{BlockCache, BlockKey},
+    objects::Opened,
+};
 
 /// Six nodes with one object, and what an edge has open of them.
 struct Scene {
@@ -66,6 +69,65 @@ async fn an_edge_that_has_too_much_to_do_says_so_and_excuses_nothing() {
     scene.records.admission.doubted.close();
     assert_eq!(scene.open().await.map(|_| ()), Err(Fault::Busy));
     assert!(!opened.look().is_excused(scene.records.doubts()));
+}
+
+#[tokio::test]
+async fn an_owner_finds_an_object_of_which_only_a_block_is_here() {
+    let (scene, cache) = (Scene::new().await, BlockCache::new(1 << 20));
+    let opened = scene.open().await.unwrap();
+    let (locator, owner) = (scene.sample.sealed.locator, scene.sample.owner.id());
+    cache.insert(BlockKey { locator, block: format::BlockIndex(0) }, Bytes::from_static(b"block"), opened.claim());
+    scene.records.opened.invalidate(&locator).await;
+    drop(opened);
+    scene.records.opened.run_pending_tasks().await;
+    assert!(!scene.records.holds(&locator));
+    assert_eq!(scene.records.of(&owner), [locator].into());
+    cache.forget(&locator);
+    testing::until("it is let go of", async || {
+        cache.settle();
+        scene.records.of(&owner).is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_opened_counts_until_something_is_told_of_it() {
+    let scene = Scene::new().await;
+    let (locator, owner) = (scene.sample.sealed.locator, scene.sample.owner.id());
+    let opened = scene.open().await.unwrap();
+    assert!(scene.records.counts(&opened));
+    // Its end, which is not so.
+    scene.records.ended(locator).await;
+    let again = scene.open().await.unwrap();
+    assert!(!scene.records.counts(&opened) && scene.records.counts(&again));
+    // A purge.
+    scene.records.purged(locator, &owner).await.unwrap();
+    scene.records.forget(&locator);
+    let opened = scene.open().await.unwrap();
+    assert!(!scene.records.counts(&again) && scene.records.counts(&opened));
+    // Another lease, once it is here.
+    let record = Bytes::from(scene.sample.record(&scene.sample.lease(2), &scene.nodes[0].name).encode());
+    for node in &scene.nodes {
+        scene.origins.put_record(&node.name, &locator, record.clone()).await.unwrap();
+    }
+    scene.records.changed(locator).await;
+    testing::until("the other lease", async || !scene.records.counts(&opened)).await;
+    let again = scene.open().await.unwrap();
+    assert!(scene.records.counts(&again) && again.record().lease.version == 2);
+    // All of it.
+    scene.records.doubt_all();
+    assert!(!scene.records.counts(&again));
+    assert!(scene.records.counts(&scene.open().await.unwrap()));
+}
+
+#[tokio::test]
+async fn a_look_up_that_was_under_way_when_its_object_was_purged_serves_nobody_after() {
+    let scene = Scene::new().await;
+    let opened = scene.open().await.unwrap();
+    // As if it came behind the purge.
+    scene.records.forget(&scene.sample.sealed.locator);
+    let again = scene.open().await.unwrap();
+    assert!(!Arc::ptr_eq(&again, &opened) && scene.records.counts(&again));
 }
 
 #[tokio::test]

@@ -90,6 +90,7 @@ impl<T: Content> Records<T> {
     /// Forgets what its owner is said to have ended, so that the next look-up asks whether it is so.
     pub(crate) async fn ended(&self, locator: Locator) {
         self.tell(locator, Told::Ended(Instant::now()));
+        self.presences.end(&locator);
         self.opened.invalidate(&locator).await;
     }
 
