@@ -128,38 +128,50 @@ impl Body {
     }
 
     /// Reads a block, for which there is room in the hand then. One that may be kept takes that when it is here: what
-    /// an origin is slow to send keeps no answer waiting that could go out. Where there is none, it is let go, and read
-    /// again once there is.
+    /// an origin is slow to send keeps no answer waiting that could go out. Where there is none, it is let go, and had
+    /// from the cache once there is. The cache may give up one that has just come, which would be read from origins
+    /// again: it waits in the room for what is ahead of viewers.
     async fn read(&mut self, fills: &Arc<Fills>, block: BlockIndex) -> Result<Bytes, Fault> {
-        if self.tier != Tier::None && self.held.0 != Some(block) {
-            self.held = (None, InHand::default());
-            let bytes = self.block(fills, block).await?;
-            if let Some(held) = self.hand.try_take(Content::Kept, bytes.len()) {
-                self.held = (Some(block), held);
-                return Ok(bytes);
-            }
+        if self.tier == Tier::None || self.held.0 == Some(block) {
+            self.take_room(block).await;
+            return Ok(self.block(fills, block).await?.0);
         }
+        self.held = (None, InHand::default());
+        let (bytes, source) = self.block(fills, block).await?;
+        if let Some(held) = self.hand.try_take(Content::Kept, bytes.len()) {
+            self.held = (Some(block), held);
+            return Ok(bytes);
+        }
+        let came = (source == Source::Miss).then_some(bytes);
+        let waits = came.and_then(|bytes| fills.keep(&self.opened, bytes));
         self.take_room(block).await;
-        self.block(fills, block).await
+        match waits {
+            Some((bytes, _room)) => Ok(bytes),
+            None => Ok(self.block(fills, block).await?.0),
+        }
     }
 
-    /// Reads a block, or returns it where it is here.
-    async fn block(&mut self, fills: &Arc<Fills>, block: BlockIndex) -> Result<Bytes, Fault> {
+    /// Reads a block, or returns it where it is here; and whether it came just now.
+    async fn block(&mut self, fills: &Arc<Fills>, block: BlockIndex) -> Result<(Bytes, Source), Fault> {
         if let Some((_, bytes)) = self.ready.pop_front_if(|(index, _)| *index == block) {
-            return Ok(bytes);
+            return Ok((bytes, Source::Own));
         }
         if self.tier != Tier::None {
             if let Some(flight) = self.take_ahead(block)
                 && let Some(bytes) = fills.landed(flight, block).await
             {
-                return Ok(bytes);
+                return Ok((bytes, Source::Miss));
             }
-            return fills.block(&self.opened, self.geometry, block, self.tier).await;
+            if let Some(bytes) = fills.held(&self.opened, self.geometry, block, self.tier) {
+                return Ok((bytes, Source::Hit));
+            }
+            let bytes = fills.block(&self.opened, self.geometry, block, self.tier).await?;
+            return Ok((bytes, Source::Miss));
         }
         let (stripe, _) = self.geometry.place(block);
         let columns = self.unkept_columns(block);
         self.ready = fills.unkept(&self.opened, self.geometry, stripe, columns).await?.into();
-        self.ready.pop_front().map(|(_, bytes)| bytes).ok_or(Fault::Busy)
+        self.ready.pop_front().map(|(_, bytes)| (bytes, Source::Miss)).ok_or(Fault::Busy)
     }
 
     /// Returns what is read together with a block of an object of which none may be kept.

@@ -61,6 +61,12 @@ impl Fills {
         Some(Ahead { flights: flights.into(), _room: room })
     }
 
+    /// Keeps a block that came and waits to be written, in the room for those that are ahead of their viewers; none
+    /// where there is no room for it.
+    pub(crate) fn keep(&self, opened: &Opened, block: Bytes) -> Option<(Bytes, Taken)> {
+        Some((block, self.ahead.try_take(opened.record.lease.owner, 1)?))
+    }
+
     /// Begins to read what is likely to be wanted of a range, as far as the owner has half of its share of the room
     /// free then. Returns whether anything was begun. Never waits; nobody is told of the end.
     pub(crate) fn prefetch(

@@ -8,7 +8,12 @@ use tokio::time::{Instant as Virtual, timeout};
 use super::*;
 use crate::{
     config::CacheConfig,
-    store::{objects::Objects, register::Register},
+    store::{
+        body::Body,
+        hand::{Content, Hand},
+        objects::Objects,
+        register::Register,
+    },
 };
 
 /// Blocks that may be on their way at one time.
@@ -26,6 +31,11 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
+        Self::with_memory(CacheConfig::default().block_bytes_max).await
+    }
+
+    /// The same with a cache of so many bytes.
+    async fn with_memory(block_bytes_max: u64) -> Self {
         let nodes: Vec<NodeEntry> = ["a", "b"].map(|zone| testing::node(zone, testing::place(zone))).into();
         let origins = Arc::new(MemoryTransport::new(&nodes));
         let samples = [Sample::new(1, CROWD_BLOCKS * BLOCK_BYTES), Sample::new(2, ROOM_BLOCKS * BLOCK_BYTES)];
@@ -48,7 +58,7 @@ impl Scene {
         let (reader, config) = (Arc::new(reader), CacheConfig::default());
         let objects = Arc::new(Objects::new(Arc::clone(&reader), &config, Arc::new(Register::default())));
         let room_bytes = (ROOM_BLOCKS * BLOCK_BYTES) as u64;
-        let cache = BlockCache::new(config.block_bytes_max);
+        let cache = BlockCache::new(block_bytes_max);
         let fills = Arc::new(Fills::new(reader, cache, room_bytes, None, Arc::new(Metrics::new())));
         let [crowded, other] = samples.map(|sample| sample.sealed.capability);
         let opened = [objects.open(&crowded).await.unwrap(), objects.open(&other).await.unwrap()];
@@ -110,6 +120,25 @@ async fn what_is_read_for_who_opened_it_before_it_was_forgotten_is_not_kept() {
     assert!(!scene.fills.holds(&scene.opened[1], BlockIndex(0)));
     assert_eq!(scene.ask(0, 0).await.unwrap(), Ok(1));
     assert!(scene.fills.holds(&scene.opened[0], BlockIndex(0)), "another object is another matter");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_that_waits_for_room_in_the_hand_is_read_from_origins_once_though_the_cache_keeps_none() {
+    let scene = Scene::with_memory(0).await;
+    let (fills, opened, hand) = (&scene.fills, &scene.opened[1], Hand::of(8 * BLOCK_BYTES));
+    let held = hand.take(Content::Kept, 4 * BLOCK_BYTES).await;
+    let (geometry, range) = (opened.object.geometry().unwrap(), 0..BLOCK_BYTES as u64);
+    let body = Body::new((&fills.cache, fills), Arc::clone(opened), geometry, range, Tier::Memory, hand);
+    let mut begins = Box::pin(body.begin(fills));
+    assert!(timeout(5 * STRIP_TIME, &mut begins).await.is_err(), "others have the room");
+    assert_eq!(fills.metrics.fills.get(), 1, "it came");
+    fills.cache.settle();
+    let free = fills.ahead.try_take(opened.record.lease.owner, 4);
+    assert!(free.is_none(), "it is weighed: an owner has half of eight blocks, and one of them is taken");
+    drop(held);
+    let read = begins.await.ok().unwrap().reading().next(fills).await.unwrap().unwrap();
+    assert_eq!((read.len(), fills.metrics.fills.get()), (BLOCK_BYTES, 1));
+    assert!(fills.ahead.try_take(opened.record.lease.owner, 4).is_some());
 }
 
 #[tokio::test]
