@@ -7,7 +7,7 @@ use std::{
     num::NonZero,
     sync::{Arc, OnceLock},
     thread::available_parallelism,
-    time::{Duration, Instant, SystemTime},
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
@@ -52,8 +52,6 @@ const RUNS_WAITING_MAX: usize = 1024;
 /// DNS questions at one time for which a policy runs, or waits to. Who asks may be spoofed, so they are few, and take
 /// little of what viewers' runs wait in.
 pub(crate) const WEIGHED_MAX: usize = 64;
-/// What waited for longer is looked at again before it is given.
-const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// One edge.
 pub(crate) struct Node {
@@ -106,23 +104,28 @@ pub(crate) struct Published {
 /// The object that a label stands for.
 pub(crate) struct Root {
     pub(crate) opened: Arc<Opened>,
-    /// For how long it does, where the label may stand for another one later.
-    pub(crate) moves: Option<Hold>,
+    /// What says so, where the label may stand for another one later.
+    pub(crate) named: Option<Arc<Named>>,
 }
 
 impl Root {
+    /// Returns for how long the label stands for the object, where it may stand for another one later.
+    pub(crate) fn moves(&self) -> Option<Hold> {
+        self.named.as_ref().map(|named| named.hold())
+    }
+
     /// Returns for how many seconds after `now`, since 1970, the label certainly stands for the object, as far as its
     /// owner lets that be kept, and the object lives.
     pub(crate) fn seconds_at(&self, now: u64) -> u32 {
         let lives = self.opened.ends().map_or(u64::MAX, |end| end.saturating_sub(now));
-        let moves = self.moves.map_or(u32::MAX, |hold| hold.seconds_at(now));
+        let moves = self.moves().map_or(u32::MAX, |hold| hold.seconds_at(now));
         moves.min(u32::try_from(lives).unwrap_or(u32::MAX))
     }
 }
 
-/// Returns what a name points to, and for how long.
-fn pointed(named: &Named, now: SystemTime) -> Result<(Capability, Hold), Fault> {
-    Ok((named.pointer(now)?.target.clone(), named.hold()))
+/// Returns what opens the object that a label stands for now.
+fn target<'a>(label: &'a Label, named: Option<&'a Named>, now: SystemTime) -> Result<&'a Capability, Fault> {
+    named.map_or(Ok(label.capability()), |named| Ok(&named.pointer(now)?.target))
 }
 
 impl Node {
@@ -158,52 +161,20 @@ impl Node {
         Ok(opened)
     }
 
-    /// Looks again at what was opened `now`, at the moment `since`, where that is more than a second ago: a turn for a
-    /// policy may take seconds. Returns the time from which an answer made of it counts.
-    ///
-    /// # Errors
-    /// As [`Self::open`] for what may not be served any more.
-    pub(crate) fn look_again<'o>(
-        &self,
-        made_of: impl IntoIterator<Item = &'o Arc<Opened>>,
-        now: SystemTime,
-        since: Instant,
-    ) -> Result<SystemTime, Fault> {
-        let waited = since.elapsed();
-        if waited <= WAIT_MAX {
-            return Ok(now);
-        }
-        let now = now + waited;
-        for opened in made_of {
-            self.check_denylist(&opened.object.locator())?;
-            opened.check_lease(now)?;
-        }
-        Ok(now)
-    }
-
     /// Opens the object that a label stands for now. Cancel safe.
     ///
     /// # Errors
-    /// As [`Self::open`] and [`Self::points_to`].
+    /// As [`Self::open`]; [`Fault::NameEnded`] of a name past its end, or the faults of opening it.
     pub(crate) async fn open_label(&self, label: &Label, now: SystemTime) -> Result<Root, Fault> {
-        if label.mode() == Mode::Name {
-            self.check_denylist(&label.capability().locator())?;
-        }
-        let pointed = self.points_to(label, now).await?;
-        let target = pointed.as_ref().map_or(label.capability(), |(target, _)| target);
-        Ok(Root { opened: self.open(target, now).await?, moves: pointed.as_ref().map(|(_, hold)| *hold) })
-    }
-
-    /// Returns the object that a stable name points to, and for how long; none for the label of an object. Cancel safe.
-    ///
-    /// # Errors
-    /// [`Fault::NameEnded`], or the faults of opening the name.
-    async fn points_to(&self, label: &Label, now: SystemTime) -> Result<Option<(Capability, Hold)>, Fault> {
-        if label.mode() == Mode::Open {
-            return Ok(None);
-        }
-        let named = self.names.open(label.capability()).await?;
-        pointed(&named, now).map(Some)
+        let named = match label.mode() {
+            Mode::Name => {
+                self.check_denylist(&label.capability().locator())?;
+                Some(self.names.open(label.capability()).await?)
+            }
+            Mode::Open => None,
+        };
+        let target = target(label, named.as_deref(), now)?;
+        Ok(Root { opened: self.open(target, now).await?, named })
     }
 
     /// Opens the object that a label stands for now as far as a resolver waits for it. Cancel safe.
@@ -212,24 +183,20 @@ impl Node {
     /// As [`Self::open_label`], but for the denylist, which concerns content, and [`Fault::Slow`] or [`Fault::Busy`]
     /// while it is looked up.
     pub(crate) async fn resolve(&self, label: &Label, now: SystemTime) -> Result<Root, Fault> {
-        let pointed = match label.mode() {
-            Mode::Name => {
-                let named = self.names.open_soon(label.capability()).await?;
-                Some(pointed(&named, now)?)
-            }
+        let named = match label.mode() {
+            Mode::Name => Some(self.names.open_soon(label.capability()).await?),
             Mode::Open => None,
         };
-        let target = pointed.as_ref().map_or(label.capability(), |(target, _)| target);
-        let opened = self.objects.open_soon(target).await?;
+        let opened = self.objects.open_soon(target(label, named.as_deref(), now)?).await?;
         opened.check_lease(now)?;
-        Ok(Root { opened, moves: pointed.as_ref().map(|(_, hold)| *hold) })
+        Ok(Root { opened, named })
     }
 
     /// Refuses what the operator does not serve.
     ///
     /// # Errors
     /// [`Fault::Blocked`].
-    fn check_denylist(&self, locator: &Locator) -> Result<(), Fault> {
+    pub(crate) fn check_denylist(&self, locator: &Locator) -> Result<(), Fault> {
         match &self.config.denylist {
             Some(config) if self.denylist.load().denies(locator) => Err(Fault::Blocked { status: config.status }),
             _ => Ok(()),

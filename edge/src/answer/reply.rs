@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 
 use super::{
     headers,
+    made_of::MadeOf,
     page::{self, Style},
     ready::{CONTENT_BYTES_MAX, Lasting, Ready},
     request::{Request, RequestId},
@@ -46,6 +47,8 @@ pub(crate) struct Reply {
     pub(crate) source: Source,
     pub(crate) locator: Option<Locator>,
     pub(crate) close: bool,
+    /// What it is made of, where that is asked again while it is sent.
+    pub(crate) made_of: Option<MadeOf>,
     /// The same answer as it may be given again.
     pub(crate) ready: Option<Box<Ready>>,
 }
@@ -54,8 +57,7 @@ pub(crate) struct Reply {
 pub(crate) fn refusal(request: &Request, fault: &Fault) -> Reply {
     let (fields, page) = refused(request.style(), fault, request.id);
     let content = Some(vec![Piece::Bytes(page)]);
-    let close = fault.closes();
-    Reply { status: fault.status(), fields, content, source: Source::Own, locator: None, close, ready: None }
+    Reply { close: fault.closes(), ..Reply::of(fault.status(), fields, content, Source::Own) }
 }
 
 /// Makes what tells of a fault: a small page, or JSON for those who ask for it, and its fields.
@@ -89,7 +91,7 @@ pub(crate) fn refused(style: Style, fault: &Fault, id: RequestId) -> (HeaderMap,
 
 impl Reply {
     pub(super) fn of(status: StatusCode, fields: HeaderMap, content: Option<Vec<Piece>>, source: Source) -> Self {
-        Self { status, fields, content, source, locator: None, close: false, ready: None }
+        Self { status, fields, content, source, locator: None, close: false, made_of: None, ready: None }
     }
 
     /// Answers with a text of ours, which may be empty.

@@ -13,6 +13,7 @@ use http::{HeaderValue, StatusCode, Version, header};
 use super::{session::Session, wire::Left};
 use crate::{
     answer::{
+        made_of::MadeOf,
         ready::Given,
         reply::{Piece, Reply, Ways, add_of_request, date_at},
         request::{Asked, Request},
@@ -86,17 +87,19 @@ impl Reply {
         if request.is_head() {
             return Ok(());
         }
-        let pieces = self.content.unwrap_or_default();
+        let (pieces, mut made_of) = (self.content.unwrap_or_default(), self.made_of);
         let last = pieces.len();
         for (number, piece) in (1..).zip(pieces) {
             match piece {
                 Piece::Blocks(body) => {
                     let left = body.length();
                     let flow = Flow::Range(Box::new(body.reading()), left);
-                    write_flow(node, session, flow, number == last, bytes).await?;
+                    write_flow(node, session, (flow, made_of.as_mut()), number == last, bytes).await?;
                 }
                 Piece::Bytes(content) => write_bytes(session, content, number == last, bytes).await?,
-                Piece::Coded(coded) => write_flow(node, session, Flow::Coded(coded), true, bytes).await?,
+                Piece::Coded(coded) => {
+                    write_flow(node, session, (Flow::Coded(coded), made_of.as_mut()), true, bytes).await?;
+                }
             }
         }
         Ok(())
@@ -289,19 +292,25 @@ impl Flow {
     }
 }
 
-/// Writes what comes of an object; `ends` when nothing comes after it.
+/// Writes what comes of an object, for as long as it may be served; `ends` when nothing comes after it.
 async fn write_flow(
     node: &Node,
     session: &mut Session<'_>,
-    mut flow: Flow,
+    (mut flow, mut made_of): (Flow, Option<&mut MadeOf>),
     ends: bool,
     bytes: &mut u64,
 ) -> Result<(), &'static str> {
     loop {
+        let next = async {
+            if let Some(made_of) = made_of.as_mut().filter(|made_of| !made_of.goes_on(node)) {
+                made_of.ask_anew(node).await?;
+            }
+            flow.next(&node.fills).await
+        };
         // What is here is for a viewer, too, that has closed its side once it had asked.
         let read = tokio::select! {
             biased;
-            read = flow.next(&node.fills) => read,
+            read = next => read,
             () = session.gone() => return Err(VIEWER_LEFT),
         };
         let mut rest = match read {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use client::{Known, ReadError, Reader};
-use format::{Pointer, Record};
+use format::{Locator, Pointer, Record};
 
 use super::records::{Content, Look, Records};
 use crate::{clock, error::Fault};
@@ -38,6 +38,11 @@ impl Hold {
 }
 
 impl Named {
+    /// Returns the locator of the name.
+    pub(crate) fn locator(&self) -> Locator {
+        self.record.locator()
+    }
+
     /// Returns for how long the name stands for what its pointer says, if nothing newer comes.
     pub(crate) fn hold(&self) -> Hold {
         let lease_ends = Some(self.record.lease.retention.expires).filter(|end| *end > 0);

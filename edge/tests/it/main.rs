@@ -38,5 +38,6 @@ mod site;
 mod slow;
 mod smuggling;
 mod stopped;
+mod under_way;
 mod vast;
 mod verdicts;

@@ -47,6 +47,7 @@ pub(crate) struct Weather {
     /// What the feed tells beside the truth, the next time that it tells any.
     made_up: Mutex<Vec<ChangeKind>>,
     look_ups: AtomicU64,
+    reads: AtomicU64,
     /// Records that were asked for, and those that came, in order.
     asked: Mutex<Vec<Locator>>,
     came: Mutex<Vec<(Locator, usize)>>,
@@ -147,6 +148,11 @@ impl Weather {
         self.asked.lock().unwrap().contains(locator)
     }
 
+    /// How often an origin was asked for a part of a shard.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::SeqCst)
+    }
+
     /// How often an origin was asked for a record.
     pub(crate) fn look_ups(&self) -> u64 {
         self.look_ups.load(Ordering::SeqCst)
@@ -170,8 +176,10 @@ impl Intercept for Road {
 
     async fn before(&self, node: &NodeName, call: Call) -> Result<Fault, TransportError> {
         let fault = *self.0.state.lock().unwrap();
-        if call == Call::Record {
-            self.0.look_ups.fetch_add(1, Ordering::SeqCst);
+        match call {
+            Call::Record => _ = self.0.look_ups.fetch_add(1, Ordering::SeqCst),
+            Call::ReadShard => _ = self.0.reads.fetch_add(1, Ordering::SeqCst),
+            _ => {}
         }
         if let Fault::Late(late, by) = fault
             && late == call
