@@ -13,7 +13,7 @@ use format::{
     wire::{NodeEntry, Role},
 };
 use sandbox::{Candidate, CountryCode, Steering};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::steer::{Choice, steer};
 use crate::{
@@ -91,8 +91,7 @@ pub(super) async fn steer_to(
     }
 }
 
-/// Has a policy weigh edges, and waits as a resolver does. What it says later is remembered for the next question: it
-/// runs in a task of its own, which waits for its turn.
+/// Has a policy weigh edges, as far as a resolver waits for it. What it says later is remembered for the next question.
 async fn weigh(
     node: &Arc<Node>,
     program: Arc<Program>,
@@ -103,14 +102,25 @@ async fn weigh(
     if let Some(known) = program.recall_weights(&ask, &candidates) {
         return known;
     }
-    let place = Arc::clone(&node.weighed).try_acquire_owned().map_err(|_| Fault::Busy)?;
-    let (node, opened) = (Arc::clone(node), Arc::clone(opened));
-    let run = tokio::spawn(async move {
-        let weights = node.steer(program, &opened, &ask, candidates).await;
+    let (of_task, opened) = (Arc::clone(node), Arc::clone(opened));
+    soon(&node.weighed, async move { of_task.steer(program, &opened, &ask, candidates).await }).await
+}
+
+/// Waits for what is made as long as a resolver does. It is made to its end in a task of its own, for who asks next.
+///
+/// # Errors
+/// [`Fault::Busy`] where there is no place for it, [`Fault::Slow`], or the fault of what is made.
+async fn soon<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    making: impl Future<Output = Result<T, Fault>> + Send + 'static,
+) -> Result<T, Fault> {
+    let place = Arc::clone(places).try_acquire_owned().map_err(|_| Fault::Busy)?;
+    let made = tokio::spawn(async move {
+        let made = making.await;
         drop(place);
-        weights
+        made
     });
-    timeout(DNS_PATIENCE, run).await.map_err(|_| Fault::Slow)?.unwrap_or(Err(Fault::Busy))
+    timeout(DNS_PATIENCE, made).await.map_err(|_| Fault::Slow)?.unwrap_or(Err(Fault::Busy))
 }
 
 /// Names the nearest edges without knowing the object or its owner's wishes; HTTP decides again anyway.
@@ -158,5 +168,32 @@ fn candidate(node: &Node, edge: &NodeEntry, locator: &Locator) -> Candidate {
         rtt_ms: 0,
         load: edge.load / 10 * 10,
         holds: edge.name == node.config.name && node.objects.holds(locator),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_too_late_for_one_question_is_made_for_the_next_one() {
+        let (places, made) = (Arc::new(Semaphore::new(1)), Arc::new(AtomicUsize::new(0)));
+        let make = |time: Duration| {
+            let made = Arc::clone(&made);
+            async move {
+                sleep(time).await;
+                Ok(made.fetch_add(1, Ordering::Relaxed))
+            }
+        };
+        assert_eq!(soon(&places, make(DNS_PATIENCE / 2)).await, Ok(0));
+        assert_eq!(soon(&places, make(2 * DNS_PATIENCE)).await, Err(Fault::Slow));
+        assert_eq!(soon(&places, make(Duration::ZERO)).await, Err(Fault::Busy), "its place is taken until it is made");
+        sleep(2 * DNS_PATIENCE).await;
+        assert_eq!(made.load(Ordering::Relaxed), 2, "it was made, though nobody waits");
+        assert_eq!(soon(&places, make(Duration::ZERO)).await, Ok(2));
     }
 }

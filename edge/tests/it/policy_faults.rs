@@ -11,12 +11,7 @@ use bytes::Bytes;
 use client::{Topology, Transport, TransportError};
 use edge::PolicyLibrary;
 use format::{BlobId, Capability, Directory, Entry, Kind, NodeName, PolicyManifest, PolicyName};
-use futures::future::join_all;
 use testing::{Call, Intercept, Intercepted, noise_of, until};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 
 use crate::{
     guest::{MEMORY, component, component_of_world, serve_wat},
@@ -155,58 +150,6 @@ async fn dns_names_edges_for_an_object_whose_policy_fails_and_http_closes() {
     // A guess is not kept for long.
     let guessed = site.dig(&[&format!("{}.evernear.example", badly_steered.label), "A", "+noall", "+answer"]).await;
     assert!(guessed.contains(" 5 IN A "), "{guessed}");
-    site.stop().await;
-}
-
-/// Takes over 10 s on a busy machine, because runs take all of their time there.
-#[tokio::test(flavor = "multi_thread")]
-async fn weights_that_come_too_late_for_one_dns_question_are_there_for_the_next_one() {
-    /// Requests at a time whose runs take milliseconds each and say nothing, so that each takes one. On up to 16 cores
-    /// they last for longer than a resolver waits.
-    const STORM: usize = 480;
-    let site = Site::start().await;
-    let (burns, steers): (PolicyName, PolicyName) = ("burns".parse().unwrap(), "steers".parse().unwrap());
-    // What a fill costs is time and no fuel.
-    let fills = "loop i32.const 0 i32.const 7 i32.const 65536 memory.fill br 0 end";
-    publish_component(&site, &hostile(fills), &burns, 1, "").await;
-    // The lifetime at 0, and one weight, its lowest byte.
-    let wat = format!(
-        r#"(module {MEMORY}
-            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 4096)
-            (func (export "evernear:policy/steer@1.0.0#steer") (param i32 i32) (result i32)
-                i32.const 0 i32.const 200 i32.store
-                i32.const 0 i32.const 1 i32.store offset=8
-                i32.const 0))"#
-    );
-    publish_component(&site, &component_of_world(&wat, "steer-only"), &steers, 1, "").await;
-    let (burning, steered) = (store(&site, 1, &burns).await, store(&site, 2, &steers).await);
-    // Both are open, and both policies compiled.
-    assert_eq!((site.get(&burning, "/", &[]).await.status(), site.get(&steered, "/", &[]).await.status()), (503, 200));
-    let ask = format!("GET / HTTP/1.1\r\nHost: {}.evernear.example\r\nConnection: close\r\n\r\n", burning.label);
-    let storm = || {
-        let asked = (0..STORM).map(|_| {
-            let (address, ask) = (site.edge.http, ask.clone());
-            async move {
-                let mut stream = TcpStream::connect(address).await.unwrap();
-                stream.write_all(ask.as_bytes()).await.unwrap();
-                let _ = stream.read_to_end(&mut Vec::new()).await;
-            }
-        });
-        tokio::spawn(join_all(asked))
-    };
-    let name = format!("{}.evernear.example", steered.label);
-    let failed_open = async || site.counter("evernear_edge_dns_failed_open_total").await;
-    let mut answers = Vec::new();
-    for _ in 0..2 {
-        let storm = storm();
-        until("the storm", async || site.counter("evernear_edge_http_connections").await > 300).await;
-        answers.push(site.dig(&[&name, "A", "+noall", "+answer"]).await);
-        assert!(!storm.is_finished(), "it lasts");
-        storm.await.unwrap();
-    }
-    assert!(answers[0].contains(" 5 IN A "), "a guess: {}", answers[0]);
-    assert!(answers[1].contains(" 200 IN A "), "the owner's word: {}", answers[1]);
-    assert_eq!(failed_open().await, 1);
     site.stop().await;
 }
 
