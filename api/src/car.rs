@@ -118,9 +118,12 @@ impl Service {
             let list = spool.create(batch, BLOCKS)?;
             Part::receive(outlet, into, &list, |bytes| spool.check_room(bytes, promised))
         });
+        let poured = body.pour(inlet).await;
+        // To its end: what it makes in the spool is removed after it.
+        let received = receiving.await.map_err(|_| Refusal::stopping())?;
         // A body that breaks off is the cause of what the reader says.
-        body.pour(inlet).await?;
-        let part = receiving.await.map_err(|_| Refusal::stopping())??;
+        poured?;
+        let part = received?;
         let (root, dag_bytes) = (part.root, part.dag_bytes);
         let cid = root.to_v1().to_string();
         // One at a time looks which parts there are, and puts them together.
