@@ -452,6 +452,7 @@ impl From<LeaseChangeError> for Refusal {
             | LeaseChangeError::Caps { .. }
             | LeaseChangeError::OtherData { .. }
             | LeaseChangeError::MoreParity { .. }
+            | LeaseChangeError::NoParity { .. }
             | LeaseChangeError::Length => Self::caller(&error),
         }
     }

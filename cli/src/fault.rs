@@ -276,7 +276,9 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
                 Class::Failed,
                 Some("--keep-until with that time or a later one, or none: it stays as it is then"),
             )),
-            LeaseChangeError::OtherData { .. } | LeaseChangeError::MoreParity { .. } => Some((
+            LeaseChangeError::OtherData { .. }
+            | LeaseChangeError::MoreParity { .. }
+            | LeaseChangeError::NoParity { .. } => Some((
                 Class::Failed,
                 Some("`evernear get LABEL -o FILE`, then `evernear put FILE --profile ..`: a new name"),
             )),

@@ -101,12 +101,13 @@ impl PublicManifest {
 
     /// Returns the manifest with as many parity columns as a lease's profile names for the same data columns, when
     /// those are fewer: the others are surplus then. Id, encoded bytes and rows stay what they are. A profile with a
-    /// name, or of other data columns, changes nothing.
+    /// name, or of other data columns, changes nothing, and neither does one without parity: each parity column of a
+    /// single data column is a copy of it, and the last of them may be the only good one.
     #[must_use]
     pub fn under(mut self, profile: Profile) -> Self {
         if let (Some(all), Profile::Custom(wanted)) = (&mut self.wanted, profile)
             && wanted.data() == all.data()
-            && wanted.parity() < all.parity()
+            && (1..all.parity()).contains(&wanted.parity())
         {
             *all = wanted;
         }

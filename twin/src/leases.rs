@@ -121,6 +121,12 @@ pub enum LeaseChangeError {
         /// What the name commits to.
         stored: Redundancy,
     },
+    /// The last copy beside it would go, and nobody knows that the other is good.
+    #[error("an object that was stored as {stored} keeps one parity shard: for 1+0 get the object and put it again")]
+    NoParity {
+        /// What the name commits to.
+        stored: Redundancy,
+    },
     /// A named profile depends on the object's length, and the index of uploads does not list the object.
     #[error("this index of uploads does not know how long the object is: write the redundancy as data+parity")]
     Length,
@@ -470,6 +476,9 @@ fn redundancy_under(profile: Profile, record: &Record, entry: Option<&Entry>) ->
     };
     if asked.data() != stored.data() {
         return Err(LeaseChangeError::OtherData { asked, stored });
+    }
+    if asked.parity() == 0 && stored.parity() > 0 {
+        return Err(LeaseChangeError::NoParity { stored });
     }
     match asked.parity().cmp(&stored.parity()) {
         Ordering::Less => Ok(Profile::Custom(asked)),

@@ -155,6 +155,13 @@ async fn a_renewed_lease_has_less_parity_or_as_much_as_at_first_and_nothing_else
     let lease = cluster.network.find(&stored.entry.capability, &[]).await.unwrap().record.lease;
     assert_eq!((lease.version, lease.profile), (3, Profile::SmallCluster), "what was refused was told to nobody");
 
+    // Each parity shard of one data shard is a copy, and the last of them may be the only good one.
+    let copies = PutOptions { tenure: Tenure { profile: "1+2".parse().unwrap(), ..Tenure::default() }, ..options() };
+    let copied = twin.put(&cluster.file("b", &noise(300_000)), &copies, &quiet()).await.unwrap();
+    let once = Renewal { profile: Some("1+0".parse().unwrap()), ..Renewal::default() };
+    let refused = twin.renew(&copied.entry.capability.locator(), &once).await;
+    assert!(matches!(refused, Err(LeaseChangeError::NoParity { stored }) if stored == pair("1+2")), "{refused:?}");
+
     // An owner who lost the index does not know the length, and gives the numbers of columns instead.
     std::fs::remove_file(cluster.folder.path().join("owner-1/index")).unwrap();
     let renewal = |profile: &str| Renewal { profile: Some(profile.parse().unwrap()), ..Renewal::default() };
