@@ -134,9 +134,9 @@ impl CatalogError {
     }
 }
 
-/// `SQLITE_FULL`, and the class of `disk_full` in `PostgreSQL`.
+/// `SQLITE_FULL`, `SQLITE_IOERR_SHMSIZE`, and the class of `disk_full` in `PostgreSQL`.
 fn is_full(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|it| matches!(it.code().as_deref(), Some("13" | "53100")))
+    error.as_database_error().is_some_and(|it| matches!(it.code().as_deref(), Some("13" | "4874" | "53100")))
 }
 
 fn unavailable(error: &sqlx::Error) -> &'static str {

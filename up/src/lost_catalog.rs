@@ -31,7 +31,7 @@ const ENDS: [&str; 3] = ["-shm", "-wal", ""];
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogFault {
     /// It cannot be noted that this begins or ended, or a damaged file not be set aside.
-    #[error("{} cannot be written or moved", path.display())]
+    #[error("{} cannot be read, written or moved", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -76,8 +76,12 @@ impl LostCatalog<'_> {
     /// [`CatalogFault`]. What was read until then stays, and the next start goes on.
     pub(crate) async fn make_again(self, now: u64) -> Result<(), CatalogFault> {
         let (catalog, mark) = (self.around.catalog.clone(), self.around.unfinished.clone());
-        let is_damaged = is_damaged_sqlite(&catalog).await;
-        if !client::offload(move || begin(&catalog, &mark, is_damaged, now)).await?? {
+        let looked = catalog.clone();
+        let mut found = client::offload(move || Found::at(&looked)).await??;
+        if found == Found::There && is_damaged_sqlite(&catalog).await {
+            found = Found::Damaged;
+        }
+        if !client::offload(move || begin(&catalog, &mark, found, now)).await?? {
             return Ok(());
         }
         for disk in self.disks {
@@ -107,15 +111,39 @@ impl LostCatalog<'_> {
     }
 }
 
+/// What is where the catalog was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    /// No database, or an empty file, which is one without a table.
+    Damaged,
+    There,
+}
+
+impl Found {
+    /// Looks before anything opens it: beside an empty file SQLite removes the log, which may have all there is. Blocks
+    /// on the disk.
+    fn at(catalog: &Path) -> Result<Self, CatalogFault> {
+        let io = |source| CatalogFault::Io { path: catalog.to_owned(), source };
+        match fs::symlink_metadata(catalog) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::Nothing),
+            Err(error) => Err(io(error)),
+            // A link to what is not there may lead to a disk that is not mounted.
+            Ok(_) if fs::metadata(catalog).map_err(io)?.len() == 0 => Ok(Self::Damaged),
+            Ok(_) => Ok(Self::There),
+        }
+    }
+}
+
 /// Notes that the catalog is being made again, if it is, before there is one: one that is there alone says nothing of
 /// what is in it. Returns whether it is. Blocks on the disk.
-fn begin(catalog: &Path, mark: &Path, is_damaged: bool, now: u64) -> Result<bool, CatalogFault> {
-    if catalog.exists() && !mark.exists() && !is_damaged {
+fn begin(catalog: &Path, mark: &Path, found: Found, now: u64) -> Result<bool, CatalogFault> {
+    if found == Found::There && !mark.exists() {
         return Ok(false);
     }
     let unwritten = |source| CatalogFault::Io { path: mark.to_owned(), source };
     client::keep(mark, UNFINISHED.as_bytes()).map_err(unwritten)?;
-    if is_damaged {
+    if found == Found::Damaged {
         let aside = catalog.with_file_name(format!("catalog.damaged-{now}.sqlite"));
         set_aside(catalog, &aside).map_err(|source| CatalogFault::Io { path: catalog.to_owned(), source })?;
         tracing::error!(aside = %aside.display(), "the catalog is damaged: it is set aside and made again; publish policies again");
@@ -173,15 +201,29 @@ mod tests {
         let log = home.path().join("catalog.sqlite-wal");
         fs::write(&catalog, "damaged").unwrap();
         fs::write(&log, "log").unwrap();
-        assert!(!begin(&catalog, &mark, false, 7).unwrap() && !mark.exists());
-        assert!(begin(&catalog, &mark, true, 7).unwrap());
+        assert!(!begin(&catalog, &mark, Found::There, 7).unwrap() && !mark.exists());
+        assert!(begin(&catalog, &mark, Found::Damaged, 7).unwrap());
         assert!(mark.exists() && !catalog.exists() && !log.exists());
         let aside = |end| fs::read_to_string(home.path().join(format!("catalog.damaged-7.sqlite{end}"))).unwrap();
         assert_eq!((aside("").as_str(), aside("-wal").as_str()), ("damaged", "log"));
         // A start that was cut short is gone on with, also where another catalog is there by then.
         fs::write(&catalog, "begun").unwrap();
-        assert!(begin(&catalog, &mark, false, 8).unwrap() && catalog.exists());
+        assert!(begin(&catalog, &mark, Found::There, 8).unwrap() && catalog.exists());
         end(&mark).unwrap();
-        assert!(!begin(&catalog, &mark, false, 9).unwrap());
+        assert!(!begin(&catalog, &mark, Found::There, 9).unwrap());
+    }
+
+    #[test]
+    fn an_empty_file_is_no_catalog_and_a_link_that_leads_nowhere_is_not_taken_for_a_lost_one() {
+        let home = tempfile::tempdir().unwrap();
+        let catalog = home.path().join("catalog.sqlite");
+        assert_eq!(Found::at(&catalog).unwrap(), Found::Nothing);
+        fs::write(&catalog, "").unwrap();
+        assert_eq!(Found::at(&catalog).unwrap(), Found::Damaged);
+        fs::write(&catalog, "some").unwrap();
+        assert_eq!(Found::at(&catalog).unwrap(), Found::There);
+        fs::remove_file(&catalog).unwrap();
+        std::os::unix::fs::symlink(home.path().join("not mounted"), &catalog).unwrap();
+        assert!(matches!(Found::at(&catalog), Err(CatalogFault::Io { .. })));
     }
 }

@@ -10,6 +10,7 @@ use std::{fs::File, future::ready, io, path::Path, time::Duration};
 use futures::{FutureExt, TryFutureExt};
 use sqlx::{
     AssertSqlSafe, Connection, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, SqlitePool,
+    migrate::MigrateError,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
@@ -89,7 +90,11 @@ impl SqliteCatalog {
                 Some(Late::new(move || {
                     let (path, writers) = (path.clone(), writers.clone());
                     let migrated = async move { migrate(&path, &writers, noted).await };
-                    migrated.map_err(|error| sqlx::Error::Configuration(error.into())).boxed()
+                    let said = |error| match error {
+                        OpenError::Engine(said) => said,
+                        error => sqlx::Error::Configuration(error.into()),
+                    };
+                    migrated.map_err(said).boxed()
                 }))
             }
             migrated => migrated.map(|()| None)?,
@@ -115,8 +120,19 @@ async fn migrate(path: &Path, writers: &SqlitePool, noted: Option<CatalogId>) ->
 fn is_unwritable(error: &OpenError) -> bool {
     match error {
         OpenError::Lock { source: Some(source), .. } => source.kind() == io::ErrorKind::ReadOnlyFilesystem,
-        OpenError::Engine(sqlx::Error::Database(said)) => said.code().is_some_and(|code| FULL.contains(&&*code)),
-        _ => false,
+        error => engine(error)
+            .and_then(sqlx::Error::as_database_error)
+            .and_then(|said| said.code())
+            .is_some_and(|code| FULL.contains(&&*code)),
+    }
+}
+
+/// Returns what the engine said, also of a migration.
+fn engine(error: &OpenError) -> Option<&sqlx::Error> {
+    match error {
+        OpenError::Engine(said)
+        | OpenError::Migration(MigrateError::Execute(said) | MigrateError::ExecuteMigration(said, _)) => Some(said),
+        _ => None,
     }
 }
 
