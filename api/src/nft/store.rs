@@ -34,8 +34,8 @@ const META: &str = "meta";
 /// The file that the metadata becomes.
 const JSON: &str = "metadata.json";
 /// Longest metadata, and how many values it has: each takes some hundred bytes of memory, and two of text.
-const META_BYTES_MAX: usize = 1 << 20;
-const VALUES_MAX: usize = 50_000;
+const META_BYTES_MAX: usize = 128 << 10;
+const VALUES_MAX: usize = 10_000;
 
 /// `POST /store`.
 pub(crate) async fn store(
