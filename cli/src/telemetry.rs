@@ -26,7 +26,12 @@ enum Look {
 /// of `tracing`. The returned value writes the last lines of a node's log when it is dropped.
 pub(crate) fn start(command: &Command, options: &Options) -> Option<Ending> {
     let talks = command.talks() && io::stderr().is_terminal();
-    let level = if command.is_node() && !talks { "info" } else { "warn" };
+    let level = match command.is_node() {
+        // Whoever waits for a certificate hears that it came.
+        true if talks => "warn,edge::control::acme=info",
+        true => "info",
+        false => "warn",
+    };
     let look = match options.json {
         true => Look::Json,
         false if io::stderr().is_terminal() => Look::Coloured,

@@ -23,7 +23,7 @@ mod slot;
 
 use self::slot::Slot;
 use crate::{
-    Membership, Topology, TransportError,
+    Membership, Topology, TransportError, causes,
     dial::dial,
     socket::{PING_DEADLINE, shaken, socket},
     tls::server_name,
@@ -142,11 +142,6 @@ async fn connect(
 
 /// Turns a network error, with all its causes, into an error about a node.
 pub(crate) fn unreachable(node: &NodeName, error: &(dyn std::error::Error + 'static)) -> TransportError {
-    let mut reason = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        reason = format!("{reason}: {cause}");
-        source = cause.source();
-    }
+    let reason = causes(error);
     TransportError::Unreachable { node: node.clone(), reason }
 }

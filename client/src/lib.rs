@@ -8,6 +8,7 @@ pub mod tls;
 
 mod again;
 mod carrier;
+mod causes;
 mod clocks;
 mod dial;
 mod exposition;
@@ -40,6 +41,7 @@ mod uploader;
 
 pub use again::{AGAIN_FOR, again};
 pub use carrier::{AnswerBody, CallBody, Carrier};
+pub use causes::causes;
 pub use exposition::{Exposition, LOG_LINES_LOST};
 pub use gather::{Gather, Progress, Source};
 pub use http::HttpTransport;

@@ -223,7 +223,7 @@ impl Membership {
                 }
                 Ok(Err(error)) if !is_failing => {
                     is_failing = true;
-                    let error = &error as &dyn std::error::Error;
+                    let error = crate::causes(&error);
                     tracing::warn!(error, "the certificate of this node cannot be read again; the old one stays");
                 }
                 _ => {}

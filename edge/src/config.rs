@@ -151,6 +151,15 @@ impl Config {
         if self.public.is_empty() { vec![self.http.listen.ip()] } else { self.public.clone() }
     }
 
+    /// Returns the names of the zone's name servers.
+    #[must_use]
+    pub fn nameservers(&self) -> Vec<String> {
+        match &*self.dns.nameservers {
+            [] => vec![format!("ns1.{}", self.zone)],
+            named => named.to_vec(),
+        }
+    }
+
     /// Returns the seeds as a first node list. Their places are not known yet, so they count as being where the edge
     /// is.
     #[must_use]

@@ -56,6 +56,9 @@ pub struct Running {
     pub http: SocketAddr,
     /// The HTTP door over TLS; HTTP/3 has the UDP port of the same number.
     pub https: Option<SocketAddr>,
+    /// Whether viewers can shake hands there, if there is such a door: the first certificate of an authority may still
+    /// be ordered.
+    pub is_certified: bool,
     /// Metrics and health.
     pub admin: Option<SocketAddr>,
     /// Where other edges of the region ask for strips.
@@ -150,9 +153,9 @@ impl Edge {
             let _ = node.peer_address.set(config.address.clone().unwrap_or_else(|| address.into()));
         }
         tracing::info!(edge = %node.config.name, dns = dns.map(tracing::field::display), %http, https = https.map(tracing::field::display), "edge answers");
-        let sockets = doors.sockets()?;
+        let (sockets, is_certified) = (doors.sockets()?, node.can_shake_hands());
         let task = tokio::spawn(run(node, parts.transport, zone, doors, disk_later, shutdown));
-        Ok(Running { dns, http, https, admin, peers, sockets, task })
+        Ok(Running { dns, http, https, is_certified, admin, peers, sockets, task })
     }
 }
 

@@ -8,12 +8,6 @@ use http::StatusCode;
 
 use crate::zone::Zone;
 
-/// Returns an error with all its causes in one line, for a field of the log: some formats of a log leave causes out.
-pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
 /// A fault, with whose it is: the viewer's, the owner's decision, the nodes', or ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {

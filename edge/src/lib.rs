@@ -52,3 +52,4 @@ pub use policy::{
 };
 pub use secret::{LinkKey, SecretError, link_key};
 pub use store::{disk::DiskError, film::fuzz as fuzz_film_index};
+pub use zone::{Zone, ZoneError};

@@ -209,6 +209,11 @@ impl Node {
         self.certificate.as_ref().is_none_or(|certificate| certificate.can_shake_hands(now))
     }
 
+    /// Whether there is, or ever was, something to shake hands with.
+    pub(crate) fn has_certificate(&self) -> bool {
+        self.certificate.as_ref().is_some_and(|certificate| certificate.is_there())
+    }
+
     /// Returns this edge as it is.
     pub(crate) fn entry(&self) -> NodeEntry {
         NodeEntry {

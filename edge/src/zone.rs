@@ -4,10 +4,10 @@
 use std::{fmt, str::FromStr};
 
 use format::{Label, LabelError};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A DNS name in lower case, without the final dot.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Zone(Box<str>);
 
@@ -84,6 +84,13 @@ impl Zone {
         }
     }
 
+    /// Returns whether a host is one of those that every edge has beside its zone's, and no authority certifies.
+    pub(crate) fn is_beside(&self, authority: &str) -> bool {
+        let host = strip_port(authority);
+        let host = host.strip_suffix('.').unwrap_or(host);
+        self.strip(host).is_none() && strip_zone(host, LOCALHOST).is_some()
+    }
+
     /// Returns what stands before the zone, empty for the zone itself, or none for another zone's name.
     #[must_use]
     pub fn strip<'h>(&self, host: &'h str) -> Option<&'h str> {
@@ -154,6 +161,10 @@ mod tests {
         let zone = Zone::parse("evernear.example").unwrap();
         assert_eq!(zone.read_host("evernear.example:80"), HostName::Apex);
         assert_eq!(zone.read_host("localhost"), HostName::Apex);
+        assert!(
+            zone.is_beside("x.LOCALHOST.:80") && !zone.is_beside("x.evernear.example") && !zone.is_beside("example")
+        );
+        assert!(!Zone::parse("cdn.localhost").unwrap().is_beside("x.cdn.localhost"));
         for elsewhere in
             ["", "example", "xevernear.example", ".evernear.example", "evernear.example.com", "[::1]:80", "é.de"]
         {

@@ -1,7 +1,11 @@
 //! What a network says of itself once it runs.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
+use edge::Zone;
 use format::OwnerId;
 use serde::Serialize;
 
@@ -11,6 +15,7 @@ use crate::{
     disks::{Disks, causes},
     home::Home,
     loss,
+    public::Public,
     settings::{Disk, Given},
 };
 
@@ -27,6 +32,8 @@ pub struct Account {
     pub http: SocketAddr,
     /// Where it answers DNS, if it does.
     pub dns: Option<SocketAddr>,
+    /// The zone that everybody reads at, if there is one.
+    pub public: Option<PublicAccount>,
     /// Where the twin listens for the owner's programs, if it does.
     pub twin: Option<SocketAddr>,
     /// Its URL: by TLS where twin.toml names a certificate.
@@ -45,6 +52,21 @@ pub struct Account {
     pub disks: Vec<DiskAccount>,
     /// Whether this was the first start.
     pub is_new: bool,
+}
+
+/// A zone that everybody reads at.
+#[derive(Debug, Clone, Serialize)]
+pub struct PublicAccount {
+    /// The zone.
+    pub zone: Zone,
+    /// Its name server, as it is to be named where the names above the zone are kept.
+    pub nameserver: String,
+    /// Where viewers and resolvers reach this machine.
+    pub addresses: Vec<IpAddr>,
+    /// Where the edge answers over TLS.
+    pub https: SocketAddr,
+    /// Whether it has a certificate; else one is ordered as soon as resolvers find the zone here.
+    pub is_certified: bool,
 }
 
 /// A disk of the network.
@@ -80,6 +102,13 @@ impl Account {
             origins: disk.origins.iter().map(|seat| seat.name.to_string()).collect(),
             gone: gone.map(ToString::to_string),
         };
+        let public = |public: &Public| PublicAccount {
+            zone: public.zone.clone(),
+            nameserver: format!("ns1.{}", public.zone),
+            addresses: public.addresses.clone(),
+            https: public.https,
+            is_certified: edge.is_certified,
+        };
         let running = agent.as_ref().ok().and_then(Option::as_ref);
         Self {
             state: home.folders.state.clone(),
@@ -87,6 +116,7 @@ impl Account {
             has_key_file: home.has_key_file,
             http: edge.http,
             dns: edge.dns,
+            public: home.settings.public.as_ref().map(public),
             twin: running.map(Agent::address),
             twin_url: running.map(|agent| agent.url().to_owned()),
             twin_gone: agent

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    error::Error,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,6 +9,7 @@ use std::{
 };
 
 use client::IdentityFiles;
+pub(crate) use client::causes;
 use format::wire::Role;
 use futures::future::join_all;
 use origin::{StartError, StrangeCatalog};
@@ -314,15 +314,4 @@ fn prepare(disk: &Disk, network: &str, keys: &Keys) -> Found {
     let files = |seat: &Seat| keys.files(&seat.name, Role::Origin, SystemTime::now());
     let files: Result<_, _> = disk.origins.iter().map(files).collect();
     files.map_err(|error| Gone::Refused { why: causes(&error) })
-}
-
-/// Formats an error with its causes, in one line.
-pub(crate) fn causes(error: &dyn Error) -> String {
-    let mut said = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        said += &format!(": {cause}");
-        next = cause.source();
-    }
-    said
 }

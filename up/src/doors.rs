@@ -1,10 +1,14 @@
-//! Where HTTP, DNS and the twin are answered.
+//! Where HTTP, HTTPS, DNS and the twin are answered.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use crate::{
     ports::{self, Kind},
     prepare::UpOptions,
+    public::Public,
     settings::{Listen, Settings},
     up_error::UpError,
 };
@@ -25,22 +29,36 @@ pub(crate) fn choose(
     options: &UpOptions,
     remembered: Option<&Settings>,
 ) -> Result<(), UpError> {
-    let dns_before = remembered.map(|before| before.dns);
-    let twin_before = remembered.and_then(|before| before.twin);
-    let http = options.http.or(remembered.map(|before| before.http));
-    let mut ours: Vec<u16> = [options.dns.or(dns_before), options.twin.or(twin_before)]
+    let public = settings.public.clone();
+    let before = match (&options.public, &public) {
+        (None, _) => remembered.map(|before| (before.http, before.dns)),
+        (Some(_), Some(public)) => Some((public.everywhere(80), Listen::At(public.dns()))),
+        (Some(_), None) => remembered.map(Public::doors_before),
+    };
+    let http = options.http.or(before.map(|(http, _)| http));
+    let dns = options.dns.or(before.map(|(_, dns)| dns));
+    let twin = options.twin.or(remembered.and_then(|before| before.twin));
+    let https = public.as_ref().map(|public| public.https);
+    if let (Some(public), Some(Listen::Off)) = (&public, dns) {
+        return Err(UpError::NoDns { zone: public.zone.clone() });
+    }
+    let mut ours: Vec<u16> = [dns, twin]
         .into_iter()
         .filter_map(|listen| listen?.address())
         .chain(http)
+        .chain(https)
         .map(|address| address.port())
         .collect();
     settings.http = door("http", http, HTTP, Kind::Tcp, &ours)?;
     ours.push(settings.http.port());
-    if !is_here(settings.http.ip()) {
+    if public.is_none() && !is_here(settings.http.ip()) {
         return Err(UpError::Elsewhere { address: settings.http });
     }
-    settings.dns = listen("dns", options.dns.or(dns_before), DNS, Kind::TcpAndUdp, &ours)?;
-    settings.twin = Some(listen("twin", options.twin.or(twin_before), TWIN, Kind::Tcp, &ours)?);
+    settings.dns = listen("dns", dns, DNS, Kind::TcpAndUdp, &ours)?;
+    if let Some(public) = &mut settings.public {
+        public.https = door("https", Some(public.https), public.https, Kind::TcpAndUdp, &ours)?;
+    }
+    settings.twin = Some(listen("twin", twin, TWIN, Kind::Tcp, &ours)?);
     match twice(settings.door_ports()) {
         Some(port) => Err(UpError::SamePort { port }),
         None => Ok(()),
@@ -70,7 +88,10 @@ fn door(
     kind: Kind,
     ours: &[u16],
 ) -> Result<SocketAddr, UpError> {
-    let unusable = |address, source| UpError::Address { door, address, source };
+    let unusable = |address: SocketAddr, source: io::Error| match source.kind() {
+        io::ErrorKind::PermissionDenied => UpError::Privileged { door, address },
+        _ => UpError::Address { door, address, source },
+    };
     let Some(address) = wanted else {
         let free = ports::free_from(default, kind, |port| ours.contains(&port));
         let free = free.map_err(|source| unusable(default, source))?;

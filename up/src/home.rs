@@ -26,11 +26,13 @@ use crate::{
     owner::{self, Wanted},
     ports,
     prepare::{UpOptions, prepare},
+    public::{self, Public},
     settings::{BYTES_MAX, Given, Listen, Settings},
     up_error::UpError,
 };
 
-/// The zone of all names. Browsers and curl lead every name in it to this machine (RFC 6761 section 6.3).
+/// The zone of all names where there is no other. Browsers and curl lead every name in it to this machine (RFC 6761
+/// section 6.3).
 const ZONE: &str = "localhost";
 /// The name of the edge.
 const EDGE: &str = "edge";
@@ -74,10 +76,14 @@ impl Home {
         compiler: ChildCommand,
         shutdown: watch::Receiver<bool>,
     ) -> Result<(edge::Running, Arc<Topology>), UpError> {
-        let keys = self.keys.clone();
-        let files = client::offload(move || keys.files(&edge_name(), Role::Edge, SystemTime::now())).await??;
+        let (keys, folders, is_public) = (self.keys.clone(), self.folders.clone(), self.settings.public.is_some());
+        let (files, secret) = client::offload(move || {
+            let secret = is_public.then(|| public::secret_file(&folders)).transpose()?;
+            Ok::<_, UpError>((keys.files(&edge_name(), Role::Edge, SystemTime::now())?, secret))
+        })
+        .await??;
         let identity = files.read()?;
-        let config = self.edge_config(disks, files)?;
+        let config = self.edge_config(disks, files, secret)?;
         let topology = Arc::new(Topology::new(config.seed_nodes()));
         let list = self.folders.edge().join("refused.crl");
         let membership = Membership::new(&identity, Some(&list)).map_err(IdentityError::from)?;
@@ -103,7 +109,12 @@ impl Home {
         started.map(Some)
     }
 
-    fn edge_config(&self, disks: &Disks, files: IdentityFiles) -> Result<edge::Config, edge::StartError> {
+    fn edge_config(
+        &self,
+        disks: &Disks,
+        files: IdentityFiles,
+        secret: Option<PathBuf>,
+    ) -> Result<edge::Config, edge::StartError> {
         let Settings { http, dns, .. } = self.settings;
         let public = match http.ip() {
             IpAddr::V4(any) if any.is_unspecified() => format!("public = [\"{}\"]\n", Ipv4Addr::LOCALHOST),
@@ -124,16 +135,25 @@ impl Home {
         }
         let mut config = edge::Config::from_toml(&text)?;
         (config.state_dir, config.tls) = (Some(self.folders.edge()), Some(files));
+        if let Some((public, secret)) = self.settings.public.as_ref().zip(secret) {
+            (config.zone, config.public) = (public.zone.clone(), public.addresses.clone());
+            // A browser that finds the record insists on port 443.
+            config.dns.https_records = public.https.port() == 443;
+            config.https = Some(public.https(secret));
+        }
         Ok(config)
     }
 
     /// Returns what fits the disks that are in, where the owner chooses nothing else.
     pub(crate) fn given(&self, disks: &Disks) -> Given {
-        let port = match self.settings.http.port() {
-            80 => String::new(),
-            port => format!(":{port}"),
+        let local = || {
+            let port = match self.settings.http.port() {
+                80 => String::new(),
+                port => format!(":{port}"),
+            };
+            format!("http://{{label}}.{ZONE}{port}/{{name}}")
         };
-        let url = format!("http://{{label}}.{ZONE}{port}/{{name}}");
+        let url = self.settings.public.as_ref().map_or_else(local, Public::url);
         Given { url, profile: loss::profile(&disks.origins()).to_string() }
     }
 

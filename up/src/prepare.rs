@@ -12,6 +12,7 @@ use crate::{
     folders::Folders,
     named_disk::{add_disks, replace_disk},
     origin_ports::move_ports,
+    public::{Public, PublicOptions},
     pulse::Reading,
     settings::{Disk, Listen, Settings},
     up_error::UpError,
@@ -33,6 +34,8 @@ pub struct UpOptions {
     pub dns: Option<Listen>,
     /// Where the twin answers. Absent: where it did, and on the first start 127.0.0.1:8081 or the next free port.
     pub twin: Option<Listen>,
+    /// The zone that everybody reads at. Absent: the one that was, or none.
+    pub public: Option<PublicOptions>,
     /// Is told how far the reading of disks is, when the catalog was lost.
     pub readers: watch::Sender<Reading>,
 }
@@ -54,6 +57,7 @@ pub(crate) fn prepare(folders: &Folders, options: &UpOptions, now: u64) -> Resul
     let remembered = before.as_ref();
     clock::check(now, settings.seen)?;
     follow_disks(&mut settings, folders)?;
+    settings.public = Public::choose(options.public.as_ref(), &settings)?;
     doors::choose(&mut settings, options, remembered)?;
     options.replaced.iter().try_for_each(|path| replace_disk(&mut settings, path))?;
     add_disks(&mut settings, folders, &options.disks)?;

@@ -12,6 +12,8 @@ use std::{
 use format::NodeName;
 use serde::{Deserialize, Serialize};
 
+use crate::public::Public;
+
 /// The version of the file that this program writes, and the only one that it reads.
 const VERSION: u32 = 1;
 /// Largest file, in bytes. A disk takes less than 8 KiB of it.
@@ -39,6 +41,9 @@ pub(crate) struct Settings {
     /// Where the twin answers the owner's programs. Absent: it was not decided yet.
     #[serde(default)]
     pub(crate) twin: Option<Listen>,
+    /// The zone that everybody reads at. Absent: only this machine reads.
+    #[serde(default)]
+    pub(crate) public: Option<Public>,
     /// What twin.toml was given last, and before it was told of that what is about to be: all else there is the owner's
     /// choice.
     #[serde(default)]
@@ -149,6 +154,7 @@ impl Settings {
             http,
             dns,
             twin: None,
+            public: None,
             given: Vec::new(),
             disks: Vec::new(),
         }
@@ -202,10 +208,11 @@ impl Settings {
         self.disks.iter().enumerate().flat_map(of).collect()
     }
 
-    /// Returns the ports of what people name: HTTP, DNS, the twin.
+    /// Returns the ports of what people name: HTTP, DNS, the twin, HTTPS.
     pub(crate) fn door_ports(&self) -> Vec<u16> {
         let others = [Some(self.dns), self.twin].into_iter().flatten().filter_map(Listen::address);
-        std::iter::once(self.http).chain(others).map(|address| address.port()).collect()
+        let secure = self.public.as_ref().map(|public| public.https);
+        std::iter::once(self.http).chain(others).chain(secure).map(|address| address.port()).collect()
     }
 
     /// Adds a disk with so many origins. `port` gives each the next port that is free.

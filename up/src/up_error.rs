@@ -7,6 +7,7 @@ use std::{
 };
 
 use client::{IdentityError, Unwritable};
+use edge::Zone;
 
 use crate::{
     clock::ClockFault, keys::KeysError, lost_catalog::CatalogFault, owner::OwnerFault, settings::SettingsError,
@@ -165,6 +166,39 @@ pub enum UpError {
         /// The cause.
         source: io::Error,
     },
+    /// Only root may listen there.
+    #[error(
+        "{door} is to be answered on {address}, and ports below 1024 are for root: `sudo sysctl net.ipv4.ip_unprivileged_port_start=53` opens them to all \
+         users of this machine until it restarts, a file in /etc/sysctl.d for good. Or name another address by --{door}"
+    )]
+    Privileged {
+        /// Which door.
+        door: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A zone leads nowhere.
+    #[error(
+        "where do viewers reach this machine, that {zone} is to lead to? Name it by --address, once for IPv4 and once for IPv6"
+    )]
+    NoAddress {
+        /// The zone.
+        zone: Zone,
+    },
+    /// The root of an authority cannot be used.
+    #[error("{} cannot be used as the root of the authority; --acme-root names a file of certificates in PEM", path.display())]
+    AcmeRoot {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A zone without its DNS.
+    #[error("{zone} is answered by the DNS of this network, and --dns is off; name an address, as in --dns 0.0.0.0:53")]
+    NoDns {
+        /// The zone.
+        zone: Zone,
+    },
     /// Another process listens there.
     #[error(
         "{} has {address}, where {door} was to be answered; end it, or name another address by --{door}",
@@ -179,7 +213,7 @@ pub enum UpError {
         holder: Option<String>,
     },
     /// Two doors on one port.
-    #[error("port {port} stands there twice; name different ports by --http, --dns and --twin")]
+    #[error("port {port} stands there twice; name different ports by --http, --https, --dns and --twin")]
     SamePort {
         /// The port.
         port: u16,

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     io::IsTerminal,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,7 +18,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
-use up::{Account, DiskAccount, Listen, Reading, UpOptions};
+use up::{Account, DiskAccount, Listen, PublicAccount, PublicOptions, PublicZone, Reading, UpOptions};
 
 use super::{Options, signals::Signals};
 use crate::{
@@ -43,6 +43,8 @@ Examples:
   evernear up /mnt/d                          adds a disk; those that are known need not be named again
   evernear up --replace /mnt/b                what was there is lost; the new disk has other files, which stay
   evernear --state /srv/evernear up --http 127.0.0.1:80 --dns off
+  evernear up --public media.example.org --address 203.0.113.5
+                                              everybody reads at https://LABEL.media.example.org/
 
 While it runs, `evernear put FILE` in another terminal stores a file and prints its URL, without any option. On a terminal it logs warnings,
 elsewhere what other nodes log; EVERNEAR_LOG=info says more.")]
@@ -63,6 +65,54 @@ pub(crate) struct Up {
     /// 127.0.0.1:8081, or the next free port]
     #[arg(long, value_name = "IP:PORT")]
     twin: Option<Listen>,
+    #[command(flatten)]
+    public: Public,
+}
+
+/// A zone that everybody reads at.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "For everybody")]
+struct Public {
+    /// A zone that is delegated to this machine: everybody reads at names in it, over HTTPS. `off`: only this machine
+    /// again. It is remembered, with what is named beside it [default: what was]
+    #[arg(long, value_name = "ZONE")]
+    public: Option<PublicZone>,
+    /// Where viewers and resolvers reach this machine; once for IPv4 and once for IPv6
+    #[arg(long, value_name = "IP", requires = "public")]
+    address: Vec<IpAddr>,
+    /// Where HTTPS is answered [default: port 443 of every address]
+    #[arg(long, value_name = "IP:PORT", requires = "public")]
+    https: Option<SocketAddr>,
+    /// The authority that certifies the zone; naming one agrees to its terms of service [default: Let's Encrypt]
+    #[arg(long, value_name = "URL", requires = "public", value_parser = https_url)]
+    acme: Option<String>,
+    /// Where the authority may write to
+    #[arg(long, value_name = "mailto:ADDRESS", requires = "public", value_parser = mailto)]
+    contact: Option<String>,
+    /// The root that the authority's own HTTPS is trusted by [default: those of the system]
+    #[arg(long, value_name = "PEM", requires = "public")]
+    acme_root: Option<PathBuf>,
+    /// A resolver that must see the zone before a certificate is ordered; repeat it for each [default: those of
+    /// /etc/resolv.conf]
+    #[arg(long, value_name = "IP:PORT", requires = "public")]
+    resolver: Vec<SocketAddr>,
+}
+
+fn https_url(text: &str) -> Result<String, String> {
+    let is_url = text.strip_prefix("https://").is_some_and(|rest| !rest.is_empty());
+    is_url.then(|| text.to_owned()).ok_or_else(|| "name the authority's directory, https://...".to_owned())
+}
+
+fn mailto(text: &str) -> Result<String, String> {
+    let is_mail = text.strip_prefix("mailto:").is_some_and(|rest| rest.contains('@'));
+    is_mail.then(|| text.to_owned()).ok_or_else(|| "write it as mailto:you@example.org".to_owned())
+}
+
+impl Public {
+    fn told(self) -> Option<PublicOptions> {
+        let Self { public, address: addresses, https, acme, contact, acme_root, resolver: resolvers } = self;
+        Some(PublicOptions { zone: public?, addresses, https, acme, contact, acme_root, resolvers })
+    }
 }
 
 impl Up {
@@ -70,9 +120,10 @@ impl Up {
         let mut signals = Signals::new()?;
         let state = options.state()?;
         let compiler = policy_check::compiler()?;
-        let Self { disks, replace: replaced, http, dns, twin } = self;
+        let Self { disks, replace: replaced, http, dns, twin, public } = self;
         let (readers, reading) = watch::channel(Reading::default());
-        let told = UpOptions { state: state.path().to_owned(), disks, replaced, http, dns, twin, readers };
+        let (state_path, public) = (state.path().to_owned(), public.told());
+        let told = UpOptions { state: state_path, disks, replaced, http, dns, twin, public, readers };
         let bar = progress_bar::of_records(options.json);
         let up = tokio::select! {
             up = up::Up::start(told, compiler) => up,
@@ -152,9 +203,14 @@ fn text(account: &Account, link: Option<&str>, program: &str, is_default_state: 
         true => program.to_owned(),
         false => format!("{program} --state {}", word(state)),
     };
+    let url = url.replace("{label}", "LABEL").replace("{name}", "cat.jpg");
+    let web = match &account.public {
+        Some(public) => format!("https {}, {url}\n  http  {http}, which leads there", public.https),
+        None => format!("http  {http}, {url}"),
+    };
     format!(
         "{begun} runs, in {}. Keep a copy of {copy} elsewhere: who loses them cannot erase or change what is stored.\n\n{}\n{}\n\
-         \x20 http  {http}, {}\n  dns   {dns}\n  twin  {}\n\nIn another terminal:\n\n\
+         \x20 {web}\n  dns   {dns}\n  twin  {}\n\n{}In another terminal:\n\n\
          \x20 {program} put cat.jpg     store a file or a folder, and print its URL\n\
          \x20 {program} ls              list what is stored\n\
          \x20 {program} get LABEL       fetch it, verified\n\
@@ -163,8 +219,24 @@ fn text(account: &Account, link: Option<&str>, program: &str, is_default_state: 
         state.display(),
         table(&rows).lines().map(|line| format!("  {line}\n")).collect::<String>(),
         bears(account, profile),
-        url.replace("{label}", "LABEL").replace("{name}", "cat.jpg"),
         twin(account, link, &program),
+        account.public.as_ref().filter(|public| !public.is_certified).map_or_else(String::new, delegation),
+    )
+}
+
+/// Says what is to be entered where the names above a zone are kept.
+fn delegation(public: &PublicAccount) -> String {
+    let PublicAccount { zone, nameserver, addresses, .. } = public;
+    let rows = addresses.iter().map(|address| {
+        let kind = if address.is_ipv4() { "A" } else { "AAAA" };
+        vec![format!("{nameserver}."), kind.to_owned(), address.to_string()]
+    });
+    let all = std::iter::once(vec![format!("{zone}."), "NS".to_owned(), format!("{nameserver}.")]).chain(rows);
+    let records = table(&all.collect::<Vec<_>>());
+    let records: String = records.lines().map(|line| format!("  {line}\n")).collect();
+    format!(
+        "{zone} has no certificate yet. It is ordered by itself once resolvers find the zone here; a warning says what is missing. Where the names\n\
+         above {zone} are kept, enter:\n\n{records}\n"
     )
 }
 
@@ -260,6 +332,7 @@ mod tests {
             has_key_file: true,
             http: "127.0.0.1:8080".parse().unwrap(),
             dns: None,
+            public: None,
             twin: Some("127.0.0.1:8081".parse().unwrap()),
             twin_url: Some("http://127.0.0.1:8081".to_owned()),
             twin_gone: None,
@@ -304,6 +377,26 @@ mod tests {
         assert!(shared.contains("On one file system (/): disk1, disk3; what takes that takes them all."), "{shared}");
         let once = text(&account(&[("/", None)], "1+0", 0), None, "evernear", true);
         assert!(once.contains("is lost for good") && !once.contains("made good"), "{once}");
+        let public = |is_certified| PublicAccount {
+            zone: "media.example".parse().unwrap(),
+            nameserver: "ns1.media.example".into(),
+            addresses: ["192.0.2.1", "2001:db8::1"].map(|address| address.parse().unwrap()).into(),
+            https: "[::]:443".parse().unwrap(),
+            is_certified,
+        };
+        let url = "https://{label}.media.example/{name}";
+        let open =
+            |is_certified| Account { public: Some(public(is_certified)), url: url.into(), ..account(&[], "2+1", 0) };
+        let said = text(&open(false), None, "evernear", true);
+        for line in [
+            "  https [::]:443, https://LABEL.media.example/cat.jpg\n  http  127.0.0.1:8080, which leads there\n",
+            "  media.example.      NS    ns1.media.example.\n",
+            "  ns1.media.example.  A     192.0.2.1\n",
+            "  ns1.media.example.  AAAA  2001:db8::1\n",
+        ] {
+            assert!(said.contains(line), "{line}: {said}");
+        }
+        assert!(!text(&open(true), None, "evernear", true).contains("NS"));
         let few = Account { stores: false, ..three };
         assert!(text(&few, None, "evernear", true).contains("new files are refused"));
     }

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod disks;
+mod public;
 
 use std::{
     fs,

@@ -62,6 +62,10 @@ pub struct AcmeConfig {
     /// Absent: 5.
     #[serde(default = "default_look_seconds")]
     pub look_seconds: u64,
+    /// Resolvers that must see what the zone shows before the authority is asked to look. Absent: those of
+    /// /etc/resolv.conf. None, `[]`: the authority is asked at once.
+    #[serde(default)]
+    pub resolvers: Option<Vec<SocketAddr>>,
     /// Seconds until the next order after one that failed, doubled with each failure up to four hours: authorities
     /// count them (Let's Encrypt: 5 an hour). Absent: 60.
     #[serde(default = "default_retry_seconds")]

@@ -9,6 +9,7 @@
 mod order;
 mod restart;
 mod shared;
+mod sight;
 mod times;
 
 use std::{cmp::Ordering, path::PathBuf, sync::Arc, time::Duration};
@@ -77,7 +78,7 @@ impl Keeper {
                     self.node.metrics.certificate_faults.inc();
                     let said = error.to_string();
                     if said != failing {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "the certificate waits");
+                        tracing::warn!(error = client::causes(&error), "the certificate waits");
                         failing = said;
                     }
                 }
@@ -111,15 +112,24 @@ impl Keeper {
             return Ok(());
         }
         let done = timeout(ORDER_DEADLINE, self.act()).await.unwrap_or(Err(OrderError::TooSlow));
-        let failed = done.as_ref().err().map(|error| {
+        let failed = done.err();
+        if let Some(error) = &failed {
             self.node.metrics.certificate_faults.inc();
-            tracing::error!(error = error as &dyn std::error::Error, "no new certificate; the old one stays");
-        });
+            match self.shared.certified {
+                Some(_) => tracing::error!(error = client::causes(error), "no new certificate; the old one stays"),
+                None => tracing::error!(error = client::causes(error), "there is no certificate yet"),
+            }
+        }
         let first = self.config.retry_seconds;
         let end = |shared: &mut Shared| {
             shared.holder = None;
             shared.challenges.clear();
-            shared.failures = if failed.is_some() { shared.failures.saturating_add(1) } else { 0 };
+            shared.failures = match &failed {
+                None => 0,
+                // Nobody counts what no authority was asked.
+                Some(OrderError::Unseen(_)) => shared.failures.max(1),
+                Some(_) => shared.failures.saturating_add(1),
+            };
             if failed.is_some() {
                 shared.due = now_after(retry_seconds(first, shared.failures));
             }
@@ -151,7 +161,7 @@ impl Keeper {
                     tracing::info!(version, ends, "certificate taken up");
                 }
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "the shared certificate is no use");
+                    tracing::error!(error = client::causes(&error), "the shared certificate is no use");
                 }
             }
         }

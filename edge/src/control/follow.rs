@@ -80,7 +80,7 @@ pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>, swee
             }
             Ok(Err(error)) => {
                 node.metrics.change_faults.inc();
-                tracing::debug!(%origin, error = &error as &dyn std::error::Error, "no news");
+                tracing::debug!(%origin, error = client::causes(&error), "no news");
                 turn += 1;
                 sleep(RETRY).await;
             }
@@ -103,7 +103,7 @@ pub(crate) async fn fill_register(node: Arc<Node>, transport: Arc<dyn Transport>
             match list_all(&node, &*transport, origin, gap).await {
                 Ok(()) => continue,
                 Err(error) => {
-                    tracing::debug!(%origin, error = &error as &dyn std::error::Error, "no list of all locators");
+                    tracing::debug!(%origin, error = client::causes(&error), "no list of all locators");
                 }
             }
             turn += 1;

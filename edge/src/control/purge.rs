@@ -237,7 +237,7 @@ impl Sweeper {
                         (owner, again)
                     }),
                     None => {
-                        let error = &error as &dyn std::error::Error;
+                        let error = client::causes(&error);
                         tracing::warn!(error, "what was purged may still lie on the disk, encrypted");
                     }
                 }

@@ -34,6 +34,9 @@ const ZONE_SECONDS: u32 = 3600;
 /// Lifetime of a no, in seconds: a name that is unknown now may be stored the next moment (RFC 2308 section 5).
 const NEGATIVE_SECONDS: u32 = 5;
 
+/// Lifetime of what an authority looks for, in seconds: the next order shows something else.
+const PROOF_SECONDS: u32 = 1;
+
 /// What the zone says of itself, made once.
 pub(crate) struct ZoneFacts {
     pub(super) apex: LowerName,
@@ -72,13 +75,8 @@ impl ZoneFacts {
         };
         let zone = config.zone.as_str();
         let apex = name("zone", zone)?;
-        let mut nameservers = Vec::new();
-        for server in &config.dns.nameservers {
-            nameservers.push(name("dns.nameservers", server)?);
-        }
-        if nameservers.is_empty() {
-            nameservers.push(name("zone", &format!("ns1.{zone}"))?);
-        }
+        let named = config.nameservers();
+        let nameservers = named.iter().map(|server| name("dns.nameservers", server)).collect::<Result<Vec<_>, _>>()?;
         let mailbox = config.dns.mailbox.clone().unwrap_or_else(|| format!("hostmaster.{zone}"));
         let mailbox = name("dns.mailbox", &mailbox)?;
         // Nobody transfers the zone, so its serial has nothing to say; every edge must say the same.
@@ -149,7 +147,7 @@ pub(super) async fn decide(
                 RecordType::TXT => shown.challenges.iter().map(|value| txt(value.clone())).collect(),
                 _ => Vec::new(),
             };
-            Answer::of(values, &name, NEGATIVE_SECONDS, zone)
+            Answer::of(values, &name, PROOF_SECONDS, zone)
         }
         Question::Object(name, label) => object(node, zone, &name, &label, kind, viewer).await,
     }

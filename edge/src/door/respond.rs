@@ -52,8 +52,17 @@ async fn respond_within(
 
 /// Makes the answer to a request whose framing is good.
 async fn make(door: &Arc<HttpDoor>, request: &Request) -> Reply {
-    match door.ways.redirect.filter(|_| !request.is_secure && !request.is_of_server()) {
-        Some(port) => answer::to_https(&door.node, request, port),
-        None => answer::answer(&door.node, door.ways, request).await,
+    let is_clear =
+        !request.is_secure && !request.is_of_server() && !door.node.config.zone.is_beside(&request.authority);
+    match door.ways.redirect.filter(|_| is_clear) {
+        Some(port) if door.node.has_certificate() => answer::to_https(&door.node, request, port),
+        later => {
+            let mut reply = answer::answer(&door.node, door.ways, request).await;
+            // Once the first certificate is there, others are sent to HTTPS.
+            if later.is_some() {
+                reply.ready = None;
+            }
+            reply
+        }
     }
 }

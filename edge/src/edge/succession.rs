@@ -67,7 +67,7 @@ pub(super) async fn take_up_disk_later(node: Arc<Node>) {
     });
     match freed.await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(error = &error as &dyn std::error::Error, "the disk cache is not used"),
+        Ok(Err(error)) => tracing::error!(error = client::causes(&error), "the disk cache is not used"),
         Err(_) => tracing::error!("the disk cache is not used, another process has it"),
     }
 }

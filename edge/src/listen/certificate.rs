@@ -128,6 +128,10 @@ impl Certificate {
     }
 
     /// Whether viewers who come at `now`, seconds since 1970, get a certificate that has not ended.
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.load().is_some()
+    }
+
     pub(crate) fn can_shake_hands(&self, now: u64) -> bool {
         self.0.load().as_ref().is_some_and(|presented| presented.ends == 0 || now < presented.ends)
     }
@@ -158,7 +162,7 @@ impl Certificate {
                     told(Looked::Fault);
                     if !failing {
                         failing = true;
-                        let error = &error as &dyn std::error::Error;
+                        let error = client::causes(&error);
                         tracing::warn!(error, "the certificate cannot be read again; the old one stays");
                     }
                 }

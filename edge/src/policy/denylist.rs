@@ -207,7 +207,7 @@ pub(crate) async fn follow(files: Vec<PathBuf>, every: Duration, held: Arc<ArcSw
             }
             Ok(Err(error)) => {
                 metrics.denylist_faults.inc();
-                let error = &error as &dyn std::error::Error;
+                let error = client::causes(&error);
                 tracing::error!(error, "the changed denylist is not used; the old one stays");
             }
             Err(error) => tracing::error!(%error, "the denylist was not read"),

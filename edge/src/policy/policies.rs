@@ -24,10 +24,7 @@ use super::{
     program::Program,
     versions::SeenVersions,
 };
-use crate::{
-    clock,
-    error::{Fault, causes},
-};
+use crate::{clock, error::Fault};
 
 const DEFAULT_COMPONENT: &[u8] = include_bytes!("../../../policies/prebuilt/nft-immutable.wasm");
 /// Policies kept ready; each is some 100 KiB of machine code and up to 1 MiB of memory of decisions.
@@ -128,7 +125,7 @@ impl Policies {
         match self.programs.try_get_with(key.clone(), loading).await {
             Ok(slot) => Some(slot.load_full()),
             Err(error) => {
-                tracing::warn!(owner = %key.0, policy = %key.1, error = causes(&*error), "policy cannot be had");
+                tracing::warn!(owner = %key.0, policy = %key.1, error = client::causes(&*error), "policy cannot be had");
                 self.faults.insert(key, ());
                 None
             }
@@ -181,7 +178,7 @@ impl Policies {
             }
             Err(error) => error,
         };
-        let cause = causes(&error);
+        let cause = client::causes(&error);
         tracing::warn!(owner = %key.0, policy = %key.1, error = cause, "new policy version not taken up; the old one stays");
         match error {
             PolicyError::Early { not_before } => {

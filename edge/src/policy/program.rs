@@ -12,7 +12,7 @@ use sandbox::{Candidate, Chain, Facts, Hook, LinkFault, Steering, Tier, Trie};
 use tracing::field::display;
 
 use super::{ask::Ask, decision::Decision, library::Key, said::Said};
-use crate::error::{Fault, causes};
+use crate::error::Fault;
 
 /// Bytes of remembered decisions of one policy version; when full it forgets all and costs some runs.
 const SERVED_BYTES_MAX: usize = 1024 * 1024;
@@ -216,7 +216,7 @@ impl Program {
 
     fn warn(&self, fault: &LinkFault, what: &'static str) {
         let (owner, policy) = self.key.as_ref().map(|(owner, name)| (display(owner), display(name))).unzip();
-        tracing::warn!(owner, policy, link = fault.link.0 + 1, fault = causes(&fault.source), "{what}");
+        tracing::warn!(owner, policy, link = fault.link.0 + 1, fault = client::causes(&fault.source), "{what}");
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant, SystemTime},
 };
@@ -23,13 +23,10 @@ use format::{
     NoteId,
     wire::{Note, Role},
 };
-use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_simple_self_signed};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tempfile::TempDir;
-use testing::{free_port, until};
-use tokio::{
-    process::{Child, Command},
-    time::sleep,
-};
+use testing::{Pebble, free_port, until, until_within};
+use tokio::{process::Command, time::sleep};
 
 use crate::{
     https::{ZONE, host},
@@ -40,91 +37,11 @@ use crate::{
 /// have company.
 const ORDER_DEADLINE: Duration = Duration::from_secs(60);
 
-/// A certificate authority.
-struct Pebble {
-    dir: TempDir,
-    port: u16,
-    management: u16,
-    dns: SocketAddr,
-    process: Option<Child>,
-}
-
-impl Pebble {
-    /// Starts one that asks the DNS server at `dns` for proof.
-    async fn start(dns: SocketAddr) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (port, management) = (free_port(), free_port());
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        let file = |name: &str| dir.path().join(name);
-        fs::write(file("own.pem"), cert.pem()).unwrap();
-        fs::write(file("own.key"), signing_key.serialize_pem()).unwrap();
-        let config = serde_json::json!({ "pebble": {
-            "listenAddress": format!("127.0.0.1:{port}"),
-            "managementListenAddress": format!("127.0.0.1:{management}"),
-            "certificate": file("own.pem"),
-            "privateKey": file("own.key"),
-            "httpPort": 1, "tlsPort": 1, "ocspResponderURL": "", "externalAccountBindingRequired": false,
-        }});
-        fs::write(file("pebble.json"), config.to_string()).unwrap();
-        let mut it = Self { dir, port, management, dns, process: None };
-        it.resume().await;
-        it
-    }
-
-    /// Ends it; what it gave is forgotten.
-    async fn stop(&mut self) {
-        self.process.take().unwrap().kill().await.unwrap();
-    }
-
-    /// Starts it where it was.
-    async fn resume(&mut self) {
-        let file = |name: &str| self.dir.path().join(name);
-        let process = Command::new("pebble")
-            .args(["-strict", "-dnsserver", &self.dns.to_string(), "-config"])
-            .arg(file("pebble.json"))
-            .env("PEBBLE_VA_NOSLEEP", "1")
-            .stdout(fs::File::create(file("said")).unwrap())
-            .stderr(fs::File::create(file("failed")).unwrap())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        self.process = Some(process);
-        let root = format!("https://localhost:{}/roots/0", self.management);
-        let begun = Instant::now();
-        loop {
-            let curl = Command::new("curl").args(["-fsS", "--cacert"]).arg(file("own.pem")).arg(&root).output();
-            let output = curl.await.unwrap();
-            if output.status.success() {
-                fs::write(file("root.pem"), output.stdout).unwrap();
-                return;
-            }
-            let said = || fs::read_to_string(file("said")).unwrap() + &fs::read_to_string(file("failed")).unwrap();
-            assert!(begun.elapsed() < Duration::from_secs(20), "pebble does not answer: {}", said());
-            sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// What its certificates are trusted by.
-    fn root(&self) -> PathBuf {
-        self.dir.path().join("root.pem")
-    }
-
-    fn config(&self) -> AcmeConfig {
-        AcmeConfig {
-            directory: format!("https://localhost:{}/dir", self.port),
-            contact: Some("mailto:ops@evernear.example".to_owned()),
-            authority: Some(self.dir.path().join("own.pem")),
-            caa: Some("pebble.example".to_owned()),
-            look_seconds: 1,
-            retry_seconds: 1,
-        }
-    }
-
-    /// How many certificates it gave.
-    fn given(&self) -> usize {
-        fs::read_to_string(self.dir.path().join("said")).unwrap().matches("Issued certificate").count()
-    }
+/// Starts an authority that asks the DNS server at `dns` for proof.
+fn authority(dns: SocketAddr) -> (TempDir, Pebble) {
+    let folder = tempfile::tempdir().unwrap();
+    let pebble = Pebble::start(folder.path(), dns);
+    (folder, pebble)
 }
 
 /// Writes a secret and returns what an edge needs to share it.
@@ -135,7 +52,15 @@ fn https(dir: &Path, authority: &Pebble) -> HttpsConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         certificate: None,
         key: None,
-        acme: Some(authority.config()),
+        acme: Some(AcmeConfig {
+            directory: authority.directory(),
+            contact: Some("mailto:ops@evernear.example".to_owned()),
+            authority: Some(authority.own_root()),
+            caa: Some("pebble.example".to_owned()),
+            look_seconds: 1,
+            resolvers: Some(vec![authority.dns()]),
+            retry_seconds: 1,
+        }),
         secret: Some(secret),
         redirect: true,
         public_port: None,
@@ -213,7 +138,7 @@ async fn a_zone_is_certified_once_for_all_its_edges_and_again_under_load() {
     let dir = tempfile::tempdir().unwrap();
     let dns = SocketAddr::from(([127, 0, 0, 1], free_port()));
     // Both authorities ask the first edge, whoever orders.
-    let (first, second) = (Pebble::start(dns).await, Pebble::start(dns).await);
+    let ((_one, first), (_two, second)) = (authority(dns), authority(dns));
     let given = https(dir.path(), &first);
     let change = |https: HttpsConfig, name: &'static str, listen: SocketAddr| {
         move |config: &mut Config| {
@@ -247,7 +172,8 @@ async fn a_zone_is_certified_once_for_all_its_edges_and_again_under_load() {
     let lines: Vec<&str> = caa.lines().collect();
     assert_eq!(lines.len(), 2, "{caa}");
     for tag in ["issue", "issuewild"] {
-        let begins = format!("0 {tag} \"pebble.example; accounturi=https://localhost:{}/my-account/", first.port);
+        let begins =
+            format!("0 {tag} \"pebble.example; accounturi={}/my-account/", first.directory().trim_end_matches("/dir"));
         assert!(
             lines.iter().any(|line| line.starts_with(&begins) && line.ends_with("; validationmethods=dns-01\"")),
             "{caa}"
@@ -301,13 +227,48 @@ async fn a_zone_is_certified_once_for_all_its_edges_and_again_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_authority_is_asked_before_resolvers_see_the_zone() {
+    let dir = tempfile::tempdir().unwrap();
+    let [dns, above] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+    let (_folder, pebble) = authority(dns);
+    let mut given = https(dir.path(), &pebble);
+    // The zone above it delegates it to nobody.
+    let change = |config: &mut Config| {
+        (config.zone, config.dns.listen) = ("example".parse().unwrap(), Some(above));
+    };
+    let parent = Site::with(change, vec![]).await;
+    given.acme.as_mut().unwrap().resolvers = Some(vec![above]);
+    let unseen = given.clone();
+    let one = Site::with(|config| config.https = Some(unseen), vec![]).await;
+    let stored = one.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let failed = async || one.counter("evernear_edge_certificate_faults_total").await > 1;
+    until_within(ORDER_DEADLINE, "no proof is seen, twice", failed).await;
+    let (_, seen) = shared(&one).await;
+    assert_eq!(seen["failures"].as_u64(), Some(1), "nobody counts them: {seen}");
+    let said = pebble.said();
+    assert!(!said.contains(" POST "), "{said}");
+
+    given.acme.as_mut().unwrap().resolvers = Some(vec![dns]);
+    let change = |config: &mut Config| {
+        config.name = "edge-two".parse().unwrap();
+        (config.https, config.dns.listen) = (Some(given), Some(dns));
+    };
+    let two = one.beside(change).await;
+    one.stop().await;
+    presented(&two, &host(&stored), &pebble.root()).await;
+    for site in [parent, two] {
+        site.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_authority_that_is_away_costs_no_answer_and_is_asked_again_until_it_certifies() {
     let dir = tempfile::tempdir().unwrap();
     let dns = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let mut pebble = Pebble::start(dns).await;
+    let (_folder, mut pebble) = authority(dns);
     let mut given = https(dir.path(), &pebble);
     given.redirect = false;
-    pebble.stop().await;
+    pebble.stop();
     let begun = now();
     let site = Site::with(|config| (config.https, config.dns.listen) = (Some(given), Some(dns)), vec![]).await;
     let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
@@ -319,7 +280,7 @@ async fn an_authority_that_is_away_costs_no_answer_and_is_asked_again_until_it_c
     let (failures, due) = (shared["failures"].as_u64().unwrap(), shared["due"].as_u64().unwrap());
     assert!(failures >= 1 && due >= begun + (1 << failures) - 1, "{shared}");
 
-    pebble.resume().await;
+    pebble.resume();
     presented(&site, &host(&stored), &pebble.root()).await;
     site.stop().await;
 }

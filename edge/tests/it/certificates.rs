@@ -67,6 +67,7 @@ fn away(dir: &Path) -> HttpsConfig {
         authority: None,
         caa: None,
         look_seconds: 1,
+        resolvers: Some(vec![]),
         retry_seconds: 1000,
     };
     HttpsConfig {

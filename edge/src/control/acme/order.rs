@@ -1,7 +1,8 @@
 //! An order of a certificate, from the account to the chain.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use data_encoding::BASE64URL_NOPAD;
 use format::wire::Role;
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, Identifier, NewAccount,
@@ -12,12 +13,19 @@ use tokio::time::sleep;
 use super::{
     Keeper,
     shared::{Certified, NoteError, Shared},
+    sight::{UnseenError, wait_for},
     times::{fraction, leaf, now, now_after, renewal, seconds, times},
 };
 use crate::listen::certificate::{PairError, certified_key};
 
 /// An order ends by then; authorities take seconds, their queues a minute.
 pub(super) const ORDER_DEADLINE: Duration = Duration::from_secs(300);
+/// Resolvers see what this edge shows by then: of what its zone said before they remember nothing for so long.
+const SIGHT_DEADLINE: Duration = Duration::from_secs(8);
+/// Until the other edges of a zone show it too, no longer is waited.
+const SIGHT_DEADLINE_MAX: Duration = Duration::from_secs(100);
+/// What was shown before an order is forgotten by then, by a resolver that the authority may ask too.
+const FORGET: Duration = Duration::from_secs(2);
 /// How an order is polled.
 const POLL: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(120));
 
@@ -36,6 +44,12 @@ pub(super) enum OrderError {
     /// The authority cannot be answered by DNS.
     #[error("the certificate authority offers no DNS-01 challenge")]
     NoChallenge,
+    /// The authority would not find the proof, and was not asked.
+    #[error("no certificate is ordered before resolvers see the zone")]
+    Unseen(#[from] UnseenError),
+    /// The system gives no random numbers.
+    #[error("the system gives no random bytes")]
+    Random(#[from] getrandom::Error),
     /// What came is no certificate for the key.
     #[error("what the certificate authority gave cannot be used")]
     Certificate(#[from] PairError),
@@ -59,6 +73,10 @@ pub(super) enum OrderError {
 impl Keeper {
     /// Asks the authority when to renew, and orders when it is time.
     pub(super) async fn act(&mut self) -> Result<(), OrderError> {
+        // A zone that was certified was found, and whether its edges' resolvers answer now is no matter of its renewal.
+        if self.shared.certified.is_none() {
+            self.show().await?;
+        }
         let account = self.account().await?;
         let mut replaced = None;
         if let Some(certified) = &self.shared.certified {
@@ -133,9 +151,8 @@ impl Keeper {
         let values = values(&mut order).await?;
         if !values.is_empty() {
             self.tell(|shared| shared.challenges = values).await?;
-            if self.has_company() {
-                sleep(Duration::from_secs(self.config.look_seconds) * 2).await;
-            }
+            let others = if self.has_company() { 2 * self.config.look_seconds } else { 0 };
+            sleep(Duration::from_secs(others).max(FORGET)).await;
         }
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
@@ -152,6 +169,23 @@ impl Keeper {
         let key = order.finalize().await?;
         let chain = order.poll_certificate(&POLL).await?;
         Ok(Certified { directory: self.config.directory.clone(), chain, key })
+    }
+
+    /// Shows a value where the proof will be, and waits until resolvers see it.
+    async fn show(&mut self) -> Result<(), OrderError> {
+        let resolvers = self.config.resolvers.clone();
+        if resolvers.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(());
+        }
+        let mut value = [0; 32];
+        getrandom::fill(&mut value)?;
+        let value = BASE64URL_NOPAD.encode(&value);
+        let shown = value.clone();
+        self.tell(|shared| shared.challenges = vec![shown]).await?;
+        let others = 2 * Duration::from_secs(self.config.look_seconds);
+        let deadline = Instant::now() + (SIGHT_DEADLINE + others).min(SIGHT_DEADLINE_MAX);
+        let config = &self.node.config;
+        Ok(wait_for(&value, &config.zone, &config.nameservers(), resolvers.as_deref(), deadline).await?)
     }
 
     /// Writes the next version while this edge holds the note.

@@ -28,7 +28,7 @@ impl Keeper {
                     self.take_in(version, shared);
                 }
                 Err(_) => tracing::warn!(
-                    "the kept certificate does not open, `https.secret` is another one; it waits for an origin"
+                    "the kept certificate does not open, `https.secret` or the zone is another one; it waits for an origin"
                 ),
             },
             Err(error) => tracing::warn!(%error, "the kept certificate does not read; it waits for an origin"),
@@ -63,7 +63,7 @@ impl Keeper {
         };
         let answered = timeout(SUCCESSION_DEADLINE, asked).await.is_ok();
         if !answered {
-            tracing::error!(error = &last as &dyn std::error::Error, "the certificate cannot be asked for");
+            tracing::error!(error = client::causes(&last), "the certificate cannot be asked for");
         }
         answered
     }
