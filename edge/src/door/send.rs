@@ -13,7 +13,7 @@ use http::{HeaderValue, StatusCode, Version, header};
 use super::{link::Holds, session::Session, wire::Left};
 use crate::{
     answer::{
-        made_of::MadeOf,
+        begun::Begun,
         ready::Given,
         reply::{Piece, Reply, Ways, add_of_request, date_at},
         request::{Asked, Request},
@@ -26,6 +26,7 @@ use crate::{
         coded::Coded,
         hand::Hand,
         miss::Fills,
+        objects::Opened,
     },
 };
 
@@ -87,20 +88,20 @@ impl Reply {
         if request.is_head() {
             return Ok(());
         }
-        let (pieces, mut made_of) = (self.content.unwrap_or_default(), self.made_of);
+        let (pieces, mut begun) = (self.content.unwrap_or_default(), self.begun);
         let last = pieces.len();
         for (number, piece) in (1..).zip(pieces) {
             match piece {
                 Piece::Blocks(body) => {
                     let left = body.length();
                     let flow = Flow::Range(Box::new(body.reading()), left);
-                    write_flow(node, session, (flow, made_of.as_mut()), number == last, bytes).await?;
+                    write_flow(node, session, (flow, begun.as_mut()), number == last, bytes).await?;
                 }
                 Piece::Bytes(content) => {
                     write_bytes(session, content, (number == last, Holds::Nothing), bytes).await?;
                 }
                 Piece::Coded(coded) => {
-                    write_flow(node, session, (Flow::Coded(coded), made_of.as_mut()), true, bytes).await?;
+                    write_flow(node, session, (Flow::Coded(coded), begun.as_mut()), true, bytes).await?;
                 }
             }
         }
@@ -286,6 +287,14 @@ impl Flow {
         }
     }
 
+    /// Goes on for an object as it was opened since.
+    fn go_on_for(&mut self, opened: &Arc<Opened>) {
+        match self {
+            Self::Range(reading, _) => reading.go_on_for(opened),
+            Self::Coded(coded) => coded.go_on_for(opened),
+        }
+    }
+
     /// Whether the last was given.
     fn is_over(&self) -> bool {
         match self {
@@ -299,14 +308,17 @@ impl Flow {
 async fn write_flow(
     node: &Node,
     session: &mut Session<'_>,
-    (mut flow, mut made_of): (Flow, Option<&mut MadeOf>),
+    (mut flow, mut begun): (Flow, Option<&mut Begun>),
     ends: bool,
     bytes: &mut u64,
 ) -> Result<(), &'static str> {
     loop {
         let next = async {
-            if let Some(made_of) = made_of.as_mut().filter(|made_of| !made_of.goes_on(node)) {
-                made_of.ask_anew(node).await?;
+            if let Some(begun) = begun.as_deref_mut() {
+                if !begun.goes_on(node) {
+                    begun.ask_anew(node).await?;
+                }
+                flow.go_on_for(begun.file());
             }
             flow.next(&node.fills).await
         };
