@@ -15,7 +15,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     hits::{median, pin},
-    known::{Known, OBJECT_BYTES, ZONE},
+    known::{Known, LARGEST_BYTES, OBJECT_BYTES, ZONE},
     machine,
     peers::{FileServer, on_server_core},
 };
@@ -25,6 +25,8 @@ const ROUNDS: usize = 5;
 const HOT: usize = 100;
 /// Objects that an edge keeps open if its configuration says nothing.
 const OPEN_MAX: usize = 65_536;
+/// An object with the largest record counts as so many of these.
+pub(crate) const LARGEST_PLACES: usize = 5;
 const CONNECTIONS: usize = 16;
 /// How much more a request may cost than where little is known and few are connected.
 const RATIO_MAX: f64 = 1.3;
@@ -62,7 +64,7 @@ pub(crate) fn run(names_max: usize, connections_max: usize, requests: u32) -> Re
         labels.extend(edge.store(more)?);
         let before = resident_kib(edge.pid())?;
         let every = asks(&labels);
-        Viewers::open(edge.address, &every, CONNECTIONS)?.ask(count(every.len()))?;
+        Viewers::open((edge.address, OBJECT_BYTES), &every, CONNECTIONS)?.ask(count(every.len()))?;
         if more > 0 {
             row(
                 &mut memory,
@@ -101,9 +103,20 @@ pub(crate) fn run(names_max: usize, connections_max: usize, requests: u32) -> Re
         // A new one: what connections before took and gave back would be taken again.
         let mut edge = Known::start(&on_server_core())?;
         let hot = edge.store(HOT)?;
-        Viewers::open(edge.address, &asks(&hot), CONNECTIONS)?.ask(count(HOT))?;
+        Viewers::open((edge.address, OBJECT_BYTES), &asks(&hot), CONNECTIONS)?.ask(count(HOT))?;
         let grown = grown_by_connections(&edge, &hot, connections_max, way)?;
         row(&mut memory, &format!("{connections_max} connections of {what} that wait"), grown, connections_max as u64)?;
+    }
+
+    // The second time an edge of the usual configuration has to let go of as many as come.
+    let mut edge = Known::start(&on_server_core())?;
+    let largest = names_max.min(OPEN_MAX) / LARGEST_PLACES;
+    for what in ["open", "asked for beside them"] {
+        let labels = edge.store_largest(largest)?;
+        let before = resident_kib(edge.pid())?;
+        Viewers::open((edge.address, LARGEST_BYTES), &asks(&labels), CONNECTIONS)?.ask(count(largest))?;
+        let what = format!("{largest} objects of the largest kind {what}");
+        row(&mut memory, &what, (before, resident_kib(edge.pid())?), largest as u64)?;
     }
     writeln!(text, "\n{memory}")?;
     Ok(text)
@@ -122,7 +135,7 @@ fn row(table: &mut String, what: &str, (before, after): (u64, u64), each: u64) -
 
 /// Returns the CPU time that a server's processes take for a request, in microseconds.
 fn cost((pids, server): (&[u32], SocketAddr), asks: &[String], connections: usize, requests: u32) -> Result<f64> {
-    let mut viewers = Viewers::open(server, asks, connections)?;
+    let mut viewers = Viewers::open((server, OBJECT_BYTES), asks, connections)?;
     // The first round fills what the edge keeps ready.
     viewers.ask(requests.max(count(asks.len())))?;
     let mut rounds = Vec::new();
@@ -140,7 +153,7 @@ fn grown_by_connections(edge: &Known, labels: &[String], connections: usize, way
     match way {
         Waits::Plain => {
             let asks = asks(labels);
-            let mut viewers = Viewers::open(edge.address, &asks, connections)?;
+            let mut viewers = Viewers::open((edge.address, OBJECT_BYTES), &asks, connections)?;
             viewers.ask(count(connections))?;
             Ok((before, resident_kib(edge.pid())?))
         }
@@ -195,6 +208,8 @@ async fn over_streams(edge: SocketAddr, tls: &TlsConnector, label: &str) -> Resu
 struct Viewers<'a> {
     runtime: Runtime,
     server: SocketAddr,
+    /// Of the content of each answer.
+    bytes: usize,
     streams: Vec<TcpStream>,
     /// The requests.
     asks: &'a [String],
@@ -202,7 +217,7 @@ struct Viewers<'a> {
 }
 
 impl<'a> Viewers<'a> {
-    fn open(server: SocketAddr, asks: &'a [String], connections: usize) -> Result<Self> {
+    fn open((server, bytes): (SocketAddr, usize), asks: &'a [String], connections: usize) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let streams = runtime.block_on(async {
             let mut streams = Vec::with_capacity(connections);
@@ -211,12 +226,12 @@ impl<'a> Viewers<'a> {
             }
             anyhow::Ok(streams)
         })?;
-        Ok(Self { runtime, server, streams, asks, at: Cell::new(0) })
+        Ok(Self { runtime, server, bytes, streams, asks, at: Cell::new(0) })
     }
 
     /// Asks so often, over all connections.
     fn ask(&mut self, requests: u32) -> Result<()> {
-        let Self { runtime, server, streams, asks, at } = self;
+        let Self { runtime, server, bytes, streams, asks, at } = self;
         let left = Cell::new(requests);
         let all = streams.iter_mut().map(async |stream| {
             let mut read = Vec::with_capacity(4096);
@@ -224,7 +239,7 @@ impl<'a> Viewers<'a> {
                 left.set(rest);
                 at.set((at.get() + 1) % asks.len());
                 stream.write_all(asks[at.get()].as_bytes()).await?;
-                if !is_kept(stream, &mut read).await? {
+                if !is_kept(stream, &mut read, *bytes).await? {
                     *stream = TcpStream::connect(*server).await?;
                 }
             }
@@ -235,8 +250,8 @@ impl<'a> Viewers<'a> {
     }
 }
 
-/// Reads an answer, and returns whether the connection goes on after it.
-async fn is_kept(stream: &mut TcpStream, read: &mut Vec<u8>) -> Result<bool> {
+/// Reads an answer with so many bytes of content, and returns whether the connection goes on after it.
+async fn is_kept(stream: &mut TcpStream, read: &mut Vec<u8>, bytes: usize) -> Result<bool> {
     read.clear();
     let end = loop {
         ensure!(stream.read_buf(read).await? > 0, "the edge closed the connection after {} bytes", read.len());
@@ -244,11 +259,11 @@ async fn is_kept(stream: &mut TcpStream, read: &mut Vec<u8>) -> Result<bool> {
             break end;
         }
     };
-    while read.len() < end + 4 + OBJECT_BYTES {
+    while read.len() < end + 4 + bytes {
         ensure!(stream.read_buf(read).await? > 0, "the edge closed the connection after {} bytes", read.len());
     }
     let head = String::from_utf8_lossy(&read[..end]);
-    ensure!(head.starts_with("HTTP/1.1 200 ") && read.len() == end + 4 + OBJECT_BYTES, "not one answer: {head}");
+    ensure!(head.starts_with("HTTP/1.1 200 ") && read.len() == end + 4 + bytes, "not one answer: {head}");
     Ok(!head.contains("connection: close"))
 }
 

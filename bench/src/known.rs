@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, BufRead as _, BufReader, Write as _},
+    iter,
     net::SocketAddr,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
@@ -17,7 +18,12 @@ use async_trait::async_trait;
 use client::{Topology, TransportError};
 use edge::{Config, Edge, Parts, Sockets};
 use format::{
-    Capability, Compression, EncoderOptions, Label, Lease, NodeName, OwnerKeys, OwnerSecret, Profile, Suite,
+    Attributes, Capability, Compression, Domain, EncoderOptions, Label, Lease, NodeName, OwnerKeys, OwnerSecret,
+    Profile, Suite,
+    limits::{
+        DOMAIN_NAME_BYTES_MAX, INLINE_BYTES_MAX, LEASE_PLACES_MAX, MIME_BYTES_MAX, NAME_BYTES_MAX, TAG_NAME_BYTES_MAX,
+        TAGS_MAX,
+    },
     wire::{Change, ChangeKind, ChangePage, NodeEntry, Role},
 };
 use tempfile::TempDir;
@@ -31,6 +37,8 @@ use crate::{load, peers::Certificate};
 pub(crate) const ROLE: &str = "known";
 /// Bytes of each object: they lie in its record.
 pub(crate) const OBJECT_BYTES: usize = 1024;
+/// The same of the largest kind: all that lies in a record, whose other parts are as large as may be.
+pub(crate) const LARGEST_BYTES: usize = INLINE_BYTES_MAX;
 pub(crate) const ZONE: &str = "evernear.example";
 const ORIGINS: usize = 6;
 /// Where the edge runs, and all its objects are open at once if asked for.
@@ -125,7 +133,16 @@ impl Known {
 
     /// Has so many objects more stored, and returns their labels. None is open before it is asked for.
     pub(crate) fn store(&mut self, objects: usize) -> Result<Vec<String>> {
-        writeln!(self.say, "objects {objects}")?;
+        self.labels("objects", objects)
+    }
+
+    /// The same of objects whose records are as large as an owner can make them.
+    pub(crate) fn store_largest(&mut self, objects: usize) -> Result<Vec<String>> {
+        self.labels("largest", objects)
+    }
+
+    fn labels(&mut self, kind: &str, objects: usize) -> Result<Vec<String>> {
+        writeln!(self.say, "{kind} {objects}")?;
         let mut labels = Vec::with_capacity(objects);
         loop {
             match self.line()? {
@@ -181,30 +198,24 @@ impl Intercept for MadeUp {
 /// Is the edge: prints its address, then does what each line says and answers it.
 pub(crate) fn run(folder: &str) -> Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let origin = |number: usize| {
-            let name = format!("origin-{number}");
-            NodeEntry { role: Role::Origin, seen: 1_000, ..node(&name, place(&name)) }
-        };
-        let nodes: Vec<NodeEntry> = (0..ORIGINS).map(origin).collect();
-        let origins = Arc::new(MemoryTransport::new(&nodes));
+        let mut store = Store::new();
         let names = Arc::new(AtomicU64::new(0));
         let (stop, stopped) = watch::channel(false);
         let config = Config::from_toml(&CONFIG.replace("ZONE", ZONE).replace("FOLDER", folder))?;
-        let way = origins.caller(config.name.as_str(), Role::Edge);
+        let way = store.origins.caller(config.name.as_str(), Role::Edge);
         let parts = Parts {
             transport: Arc::new(Intercepted::over(
                 Arc::new(way),
                 MadeUp { wanted: Arc::clone(&names), told: AtomicU64::new(0) },
             )),
             membership: None,
-            topology: Arc::new(Topology::new(nodes.clone())),
+            topology: Arc::new(Topology::new(store.nodes.clone())),
             engine: None,
             compiler: None,
             sockets: Sockets::default(),
         };
         let edge = Edge::start(config, parts, stopped).await?;
         let admin = edge.admin.context("it has an operator's port")?;
-        let mut store = Store { origins, nodes, owner: OwnerSecret::from_bytes([7; 32]).keys(), stored: 0 };
         println!("{}\n{}", edge.http, edge.https.context("it speaks TLS")?);
         for line in io::stdin().lines() {
             let line = line?;
@@ -213,14 +224,15 @@ pub(crate) fn run(folder: &str) -> Result<()> {
                     let before = changes(admin).await?;
                     names.store(number, Ordering::Relaxed);
                     // News, so that the edge is answered.
-                    store.one().await?;
+                    store.one(Kind::Small).await?;
                     while changes(admin).await? < before + number {
                         sleep(Duration::from_millis(20)).await;
                     }
                 }
-                Some(("objects", Ok(number))) => {
+                Some((kind @ ("objects" | "largest"), Ok(number))) => {
+                    let kind = if kind == "objects" { Kind::Small } else { Kind::Largest };
                     for _ in 0..number {
-                        println!("{}", store.one().await?);
+                        println!("{}", store.one(kind).await?);
                     }
                 }
                 _ => bail!("{line:?} is nothing that can be known"),
@@ -251,9 +263,63 @@ struct Store {
     stored: u64,
 }
 
+/// What an object is like.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Small,
+    /// Its record is as large as an owner can make it.
+    Largest,
+}
+
+impl Kind {
+    fn bytes(self) -> usize {
+        match self {
+            Self::Small => OBJECT_BYTES,
+            Self::Largest => LARGEST_BYTES,
+        }
+    }
+
+    fn attributes(self) -> Attributes {
+        match self {
+            Self::Small => attributes(),
+            Self::Largest => Attributes {
+                mime: format!("{:x<MIME_BYTES_MAX$}", "application/"),
+                name: "n".repeat(NAME_BYTES_MAX),
+                tags: (0..TAGS_MAX).map(|tag| (format!("{tag:0>TAG_NAME_BYTES_MAX$}"), u32::MAX)).collect(),
+                ..attributes()
+            },
+        }
+    }
+
+    fn lease(self, lease: Lease) -> Lease {
+        let places = |first: usize| -> Vec<Domain> {
+            let name = |place| format!("{place:0>DOMAIN_NAME_BYTES_MAX$}");
+            (first..LEASE_PLACES_MAX).map(|place| Domain::Operator(name(place))).collect()
+        };
+        match self {
+            Self::Small => lease,
+            // The origins' own region is among those that are wanted.
+            Self::Largest => {
+                let wanted = iter::once(Domain::Region("eu".to_owned())).chain(places(1)).collect();
+                Lease { wanted, refused: places(0), ..lease }
+            }
+        }
+    }
+}
+
 impl Store {
+    fn new() -> Self {
+        let origin = |number: usize| {
+            let name = format!("origin-{number}");
+            NodeEntry { role: Role::Origin, seen: 1_000, ..node(&name, place(&name)) }
+        };
+        let nodes: Vec<NodeEntry> = (0..ORIGINS).map(origin).collect();
+        let origins = Arc::new(MemoryTransport::new(&nodes));
+        Self { origins, nodes, owner: OwnerSecret::from_bytes([7; 32]).keys(), stored: 0 }
+    }
+
     /// Stores another object and returns its label.
-    async fn one(&mut self) -> Result<String> {
+    async fn one(&mut self, kind: Kind) -> Result<String> {
         self.stored += 1;
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.stored.to_le_bytes());
@@ -263,10 +329,33 @@ impl Store {
             compression: Compression::Off,
             owner: self.owner.id(),
         };
-        let encoded = Encoded::of(&[&noise_of(self.stored, OBJECT_BYTES)], options, seed, attributes(), seed);
-        let lease = Lease::new(&encoded.sealed, Profile::SmallCluster).sign(&self.owner);
+        let content = noise_of(self.stored, kind.bytes());
+        let encoded = Encoded::of(&[&content], options, seed, kind.attributes(), seed);
+        let lease = kind.lease(Lease::new(&encoded.sealed, Profile::SmallCluster)).sign(&self.owner);
         let topology = Arc::new(Topology::new(self.nodes.clone()));
         encoded.upload(Arc::clone(&self.origins) as _, topology, seed, lease.into()).await?;
         Ok(Label::open(encoded.sealed.capability.clone()).to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use client::Transport as _;
+    use format::{Record, limits::LEASE_BYTES_MAX};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_largest_record_is_taken_and_counts_as_it_is_told_to() {
+        let mut store = Store::new();
+        let label: Label = store.one(Kind::Largest).await.unwrap().parse().unwrap();
+        let locator = label.capability().locator();
+        let record = store.origins.record(&store.nodes[0].name, &locator).await.unwrap().unwrap();
+        let record = Record::decode(&record).unwrap();
+        let (lease, sealed) = (record.lease_envelope.len(), record.sealed.map_or(0, |sealed| sealed.len()));
+        assert!((LEASE_BYTES_MAX * 9 / 10..=LEASE_BYTES_MAX).contains(&lease), "{lease}");
+        // As an edge counts them: twice, and once for each 16 KiB.
+        let places = (2 * (record.public.encoded().len() + sealed + lease)).div_ceil(16 * 1024);
+        assert_eq!(places, crate::flat::LARGEST_PLACES);
     }
 }

@@ -29,8 +29,8 @@ const USAGE: &str =
 
   hits        CPU microseconds per cached request of an edge, beside nginx, h2o, Varnish and Caddy, interleaved, median of 5;
               only the cases with PART in their name
-  flat        whether that hangs on how many names an edge knows and how many are connected, and what these take in memory;
-              up to 1,000,000 names and 10,000 connections, by 50,000 requests each, unless said otherwise
+  flat        whether that hangs on how many names an edge knows and how many are connected, and what these, and the
+              largest records, take in memory; up to 1,000,000 names and 10,000 connections, by 50,000 requests each, unless said otherwise
   memory      peak memory of put and of an edge that serves a large file, 5 GB unless said otherwise
   many        files a second of put, get and rm of a folder of small files, 1,000 unless said otherwise
   stores      storing a file of 512 MiB and 1,000 small ones, unless said otherwise, and reading the large one, beside

@@ -1,13 +1,14 @@
 //! From a request to its answer: host -> object -> path -> the owner's verdict -> conditions -> range.
 
 pub(crate) mod agreement;
+pub(crate) mod begun;
 pub(crate) mod coding;
 pub(crate) mod conditions;
 mod file;
 pub(crate) mod head;
 pub(crate) mod headers;
 mod listing;
-pub(crate) mod made_of;
+mod made_of;
 mod own;
 pub(crate) mod page;
 pub(crate) mod path;
@@ -29,6 +30,7 @@ use sandbox::{Facts, Method as PolicyMethod, Tier};
 
 pub(crate) use self::own::to_https;
 use self::{
+    begun::Begun,
     conditions::Validators,
     file::file,
     listing::listing,
@@ -219,7 +221,7 @@ async fn whole(
         };
         reply.ready = made_of.ready(node, ask, words, validators).await.map(Box::new);
     } else {
-        reply.made_of = Some(made_of);
+        reply.begun = Some(Begun::new(made_of, Arc::clone(ask), tier));
     }
     timing.step("fetch");
     headers::set(&mut reply.fields, SERVER_TIMING, &timing.text);

@@ -1,8 +1,8 @@
 //! What an answer is made of: the name, the records, the policies and the denylist that it goes by. Any of it may
 //! change while the answer waits: for origins, for a turn of a policy, for its viewer.
 //!
-//! Keeps true: no answer begins by what counts no more, as far as this edge was told; and what was erased or denied
-//! meanwhile ends with the block that is being read. An answer that may be given again hangs on the same.
+//! Keeps true: no answer begins by what counts no more, as far as this edge was told. An answer that may be given again
+//! hangs on the same.
 
 use std::{
     cell::RefCell,
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// What an answer is made of.
-pub(crate) struct MadeOf {
+pub(super) struct MadeOf {
     seen: Seen,
     /// What says that the label stands for the root, where that may change.
     named: Option<Arc<Named>>,
@@ -103,7 +103,7 @@ impl MadeOf {
     }
 
     /// Whether an answer that has begun goes on without a question: nothing was told that may end it.
-    pub(crate) fn goes_on(&self, node: &Node) -> bool {
+    pub(super) fn goes_on(&self, node: &Node) -> bool {
         !self.is_list_new(node) && self.opened().all(|opened| !opened.claim().is_ended())
     }
 
@@ -112,7 +112,7 @@ impl MadeOf {
     ///
     /// # Errors
     /// [`Fault::Blocked`], [`Fault::Erased`], or the faults of opening what is said to have ended.
-    pub(crate) async fn ask_anew(&mut self, node: &Node) -> Result<(), Fault> {
+    pub(super) async fn ask_anew(&mut self, node: &Node) -> Result<(), Fault> {
         let denylist = Arc::downgrade(&node.denylist.load());
         if let Some(named) = &self.named {
             node.check_denylist(&named.locator())?;

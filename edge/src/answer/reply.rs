@@ -7,8 +7,8 @@ use format::Locator;
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 
 use super::{
+    begun::Begun,
     headers,
-    made_of::MadeOf,
     page::{self, Style},
     ready::{CONTENT_BYTES_MAX, Lasting, Ready},
     request::{Request, RequestId},
@@ -47,8 +47,8 @@ pub(crate) struct Reply {
     pub(crate) source: Source,
     pub(crate) locator: Option<Locator>,
     pub(crate) close: bool,
-    /// What it is made of, where that is asked again while it is sent.
-    pub(crate) made_of: Option<MadeOf>,
+    /// What it goes by while it is sent, where that is asked again.
+    pub(crate) begun: Option<Begun>,
     /// The same answer as it may be given again.
     pub(crate) ready: Option<Box<Ready>>,
 }
@@ -91,7 +91,7 @@ pub(crate) fn refused(style: Style, fault: &Fault, id: RequestId) -> (HeaderMap,
 
 impl Reply {
     pub(super) fn of(status: StatusCode, fields: HeaderMap, content: Option<Vec<Piece>>, source: Source) -> Self {
-        Self { status, fields, content, source, locator: None, close: false, made_of: None, ready: None }
+        Self { status, fields, content, source, locator: None, close: false, begun: None, ready: None }
     }
 
     /// Answers with a text of ours, which may be empty.

@@ -23,7 +23,7 @@ use tokio::{io::AsyncReadExt, time::timeout};
 
 use super::{
     limits::{LINGER, PIECE_BYTES, STREAMS_MAX, bytes_min},
-    link::Link,
+    link::{Holds, Link},
     respond::respond,
     send::Sent,
     session::Session,
@@ -288,15 +288,17 @@ impl Connection<'_> {
         stream.head(given.status, fields);
         let written = stream.give(&given.content);
         if let Ok(Written::Head) = written {
+            let mut holds = Holds::Room;
             if waiting_bytes(&given) == 0 {
                 given.content = vec![given.content.concat().into()];
+                holds = Holds::Nothing;
             }
             let (worker, asker, hand) = (Rc::clone(worker), Rc::clone(asker), self.link.hand.clone());
             self.answers.push(Box::pin(async move {
                 let asked = asked(id, &asker, method.as_str());
                 let mut sent = Sent::begin(&worker.door.node, asked, start);
                 sent.of_given(&given);
-                given.send(&mut Session::Stream(&mut stream), &hand, sent).await;
+                given.send(&mut Session::Stream(&mut stream), (&hand, holds), sent).await;
                 drop(held);
             }));
             return;

@@ -23,6 +23,14 @@ use super::{
 };
 use crate::store::hand::Hand;
 
+/// What an answer keeps from the others on its connection while a piece of it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// Room in the hand.
+    Room,
+    Nothing,
+}
+
 /// What the answers on one connection know of each other.
 pub(super) struct Link {
     /// Answers of which a piece waits to be taken.
@@ -72,14 +80,14 @@ impl Link {
         self.is_stuck.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until a piece of up to 64 KiB is written. `went` returns the bytes of the answer that have left so far;
-    /// none where it holds nothing while it waits.
+    /// Waits until a piece of up to 64 KiB is written. `went` returns the bytes of the answer that have left so far.
     ///
     /// # Errors
     /// [`Left`].
     pub(super) async fn in_turn<E>(
         &self,
-        went: impl Fn() -> Option<u64>,
+        holds: Holds,
+        went: impl Fn() -> u64,
         write: impl Future<Output = Result<(), E>>,
     ) -> Result<(), Left> {
         let _waiting = Waiting::of(&self.waiting);
@@ -104,7 +112,7 @@ impl Link {
             let had = own;
             own = went();
             of_others = if own == had { of_others + taken } else { 0 };
-            let is_passed_by = own.is_some() && of_others >= (waiting * PIECE_BYTES) as u64;
+            let is_passed_by = holds == Holds::Room && of_others >= (waiting * PIECE_BYTES) as u64;
             if turns > waiting || (is_passed_by && self.hand.is_waited_for()) {
                 return Err(Left);
             }
@@ -191,14 +199,14 @@ mod tests {
             let hand = link.hand.clone();
             let waits = tokio::spawn(async move { hand.take(Content::Kept, HAND_BYTES_MAX).await });
             tokio::task::yield_now().await;
-            let pending = [never(), never()].map(|write| link.in_turn(|| None, write));
+            let pending = [never(), never()].map(|write| link.in_turn(Holds::Nothing, || 0, write));
             assert!(join_all(pending).await.iter().all(Result::is_err));
             assert!(!link.is_stuck(), "others waited for room");
             drop(held);
             drop(waits.await.unwrap());
         }
         assert!(
-            stopped.in_turn(|| None, never()).await.is_err() && stopped.is_stuck(),
+            stopped.in_turn(Holds::Nothing, || 0, never()).await.is_err() && stopped.is_stuck(),
             "nobody waits for room any more"
         );
     }
@@ -211,8 +219,8 @@ mod tests {
         let waits = tokio::spawn(async move { hand.take(Content::Kept, HAND_BYTES_MAX).await });
         tokio::task::yield_now().await;
         let stuck = [1, 2].map(async |_| {
-            let _ = link.in_turn(|| None, never()).await;
-            let _ = link.in_turn(|| None, never()).await;
+            let _ = link.in_turn(Holds::Nothing, || 0, never()).await;
+            let _ = link.in_turn(Holds::Nothing, || 0, never()).await;
         });
         let begun = Instant::now();
         join_all(stuck).await;
@@ -231,11 +239,11 @@ mod tests {
             tokio::task::yield_now().await;
             let (begun, took) = (Instant::now(), AtomicU64::new(0));
             let stopped = async {
-                assert!(link.in_turn(|| Some(7), never()).await.is_err());
+                assert!(link.in_turn(Holds::Room, || 7, never()).await.is_err());
                 begun.elapsed().as_secs()
             };
-            let moves = link.in_turn(|| Some(took.fetch_add(1, Ordering::Relaxed)), write(100));
-            let hold_nothing = join_all((0..4).map(|_| link.in_turn(|| None, never())));
+            let moves = link.in_turn(Holds::Room, || took.fetch_add(1, Ordering::Relaxed), write(100));
+            let hold_nothing = join_all((0..4).map(|_| link.in_turn(Holds::Nothing, || 0, never())));
             let (stopped, moves, hold_nothing) = tokio::join!(stopped, moves, hold_nothing);
             assert_eq!((stopped, moves.is_ok(), begun.elapsed().as_secs()), (gone_after, true, 150));
             assert!(hold_nothing.iter().all(Result::is_err) && !link.is_stuck());
@@ -248,7 +256,8 @@ mod tests {
     async fn who_takes_nothing_of_its_own_has_as_many_turns_while_nobody_waits_for_room() {
         let link = link(PIECE_BYTES as u64);
         let begun = Instant::now();
-        let (one, two) = tokio::join!(link.in_turn(|| Some(0), never()), link.in_turn(|| Some(0), never()));
+        let (one, two) =
+            tokio::join!(link.in_turn(Holds::Room, || 0, never()), link.in_turn(Holds::Room, || 0, never()));
         assert!(one.is_err() && two.is_err());
         assert_eq!(begun.elapsed().as_secs(), 90);
     }
@@ -256,20 +265,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_write_waits_for_as_many_turns_as_there_are_answers_while_the_viewer_takes_of_them() {
         let (slow, stopped) = (link(2_200), link(1_900));
-        assert!(stopped.in_turn(|| None, write(29)).await.is_ok() && !stopped.is_stuck());
+        assert!(stopped.in_turn(Holds::Nothing, || 0, write(29)).await.is_ok() && !stopped.is_stuck());
         let begun = Instant::now();
-        assert!(stopped.in_turn(|| None, write(31)).await.is_err(), "too little is taken");
+        assert!(stopped.in_turn(Holds::Nothing, || 0, write(31)).await.is_err(), "too little is taken");
         assert_eq!((begun.elapsed().as_secs(), stopped.is_stuck()), (30, true));
-        assert!(stopped.in_turn(|| None, write(0)).await.is_ok(), "what waits for nobody is written all the same");
+        assert!(
+            stopped.in_turn(Holds::Nothing, || 0, write(0)).await.is_ok(),
+            "what waits for nobody is written all the same"
+        );
         let begun = Instant::now();
-        assert!(stopped.in_turn(|| None, write(1)).await.is_err());
+        assert!(stopped.in_turn(Holds::Nothing, || 0, write(1)).await.is_err());
         assert_eq!(begun.elapsed().as_secs(), 0, "it is not waited for again");
-        assert!(slow.in_turn(|| None, write(59)).await.is_ok());
-        assert!(slow.in_turn(|| None, write(61)).await.is_err(), "one alone has had its turn and another");
-        let written = join_all((0..10).map(|_| slow.in_turn(|| None, write(299)))).await;
+        assert!(slow.in_turn(Holds::Nothing, || 0, write(59)).await.is_ok());
+        assert!(slow.in_turn(Holds::Nothing, || 0, write(61)).await.is_err(), "one alone has had its turn and another");
+        let written = join_all((0..10).map(|_| slow.in_turn(Holds::Nothing, || 0, write(299)))).await;
         assert!(written.iter().all(Result::is_ok));
         let begun = Instant::now();
-        assert!(join_all((0..10).map(|_| slow.in_turn(|| None, never()))).await.iter().all(Result::is_err));
+        assert!(
+            join_all((0..10).map(|_| slow.in_turn(Holds::Nothing, || 0, never()))).await.iter().all(Result::is_err)
+        );
         assert_eq!(begun.elapsed().as_secs(), 330, "of some that are never taken there is an end");
         assert_eq!((slow.waiting.load(Ordering::Relaxed), slow.is_stuck()), (0, false));
     }

@@ -10,10 +10,10 @@ use client::{Said, Scope, Span};
 use format::Locator;
 use http::{HeaderValue, StatusCode, Version, header};
 
-use super::{session::Session, wire::Left};
+use super::{link::Holds, session::Session, wire::Left};
 use crate::{
     answer::{
-        made_of::MadeOf,
+        begun::Begun,
         ready::Given,
         reply::{Piece, Reply, Ways, add_of_request, date_at},
         request::{Asked, Request},
@@ -26,6 +26,7 @@ use crate::{
         coded::Coded,
         hand::Hand,
         miss::Fills,
+        objects::Opened,
     },
 };
 
@@ -87,18 +88,20 @@ impl Reply {
         if request.is_head() {
             return Ok(());
         }
-        let (pieces, mut made_of) = (self.content.unwrap_or_default(), self.made_of);
+        let (pieces, mut begun) = (self.content.unwrap_or_default(), self.begun);
         let last = pieces.len();
         for (number, piece) in (1..).zip(pieces) {
             match piece {
                 Piece::Blocks(body) => {
                     let left = body.length();
                     let flow = Flow::Range(Box::new(body.reading()), left);
-                    write_flow(node, session, (flow, made_of.as_mut()), number == last, bytes).await?;
+                    write_flow(node, session, (flow, begun.as_mut()), number == last, bytes).await?;
                 }
-                Piece::Bytes(content) => write_bytes(session, content, number == last, bytes).await?,
+                Piece::Bytes(content) => {
+                    write_bytes(session, content, (number == last, Holds::Nothing), bytes).await?;
+                }
                 Piece::Coded(coded) => {
-                    write_flow(node, session, (Flow::Coded(coded), made_of.as_mut()), true, bytes).await?;
+                    write_flow(node, session, (Flow::Coded(coded), begun.as_mut()), true, bytes).await?;
                 }
             }
         }
@@ -107,8 +110,9 @@ impl Reply {
 }
 
 impl Given {
-    /// Writes the content of an answer that was ready, whose head has been written, as [`Reply::send`] does.
-    pub(super) async fn send(self, session: &mut Session<'_>, hand: &Hand, mut sent: Sent<'_>) {
+    /// Writes the content of an answer that was ready, whose head has been written, as [`Reply::send`] does. It `holds`
+    /// what of the `hand` it has.
+    pub(super) async fn send(self, session: &mut Session<'_>, (hand, holds): (&Hand, Holds), mut sent: Sent<'_>) {
         let (mut written, all) = (Ok(()), self.bytes());
         for block in &self.content {
             let mut rest = block.clone();
@@ -116,7 +120,7 @@ impl Given {
                 let piece = rest.split_to(rest.len().min(session.piece_bytes()));
                 let piece = piece_of(piece, &rest, hand.is_crowded());
                 let is_last = sent.bytes + piece.len() as u64 == all;
-                written = write_piece(session, piece, is_last, &mut sent.bytes).await;
+                written = write_piece(session, piece, (is_last, holds), &mut sent.bytes).await;
             }
         }
         sent.end(written);
@@ -283,6 +287,14 @@ impl Flow {
         }
     }
 
+    /// Goes on for an object as it was opened since.
+    fn go_on_for(&mut self, opened: &Arc<Opened>) {
+        match self {
+            Self::Range(reading, _) => reading.go_on_for(opened),
+            Self::Coded(coded) => coded.go_on_for(opened),
+        }
+    }
+
     /// Whether the last was given.
     fn is_over(&self) -> bool {
         match self {
@@ -296,14 +308,17 @@ impl Flow {
 async fn write_flow(
     node: &Node,
     session: &mut Session<'_>,
-    (mut flow, mut made_of): (Flow, Option<&mut MadeOf>),
+    (mut flow, mut begun): (Flow, Option<&mut Begun>),
     ends: bool,
     bytes: &mut u64,
 ) -> Result<(), &'static str> {
     loop {
         let next = async {
-            if let Some(made_of) = made_of.as_mut().filter(|made_of| !made_of.goes_on(node)) {
-                made_of.ask_anew(node).await?;
+            if let Some(begun) = begun.as_deref_mut() {
+                if !begun.goes_on(node) {
+                    begun.ask_anew(node).await?;
+                }
+                flow.go_on_for(begun.file());
             }
             flow.next(&node.fills).await
         };
@@ -323,18 +338,19 @@ async fn write_flow(
         };
         while !rest.is_empty() {
             let is_crowded = flow.is_crowded();
-            let room = if is_crowded { session.room() } else { session.piece_bytes() };
-            if room == 0 && flow.put_back(&node.fills, rest.len()) {
+            let bytes_left = rest.len();
+            let room = if is_crowded { session.room(bytes_left) } else { session.piece_bytes() };
+            if room == 0 && flow.put_back(&node.fills, bytes_left) {
                 // Others have the room in hand while its viewer has none for it.
                 drop(rest);
-                session.has_room().await.map_err(|Left| VIEWER_LEFT)?;
+                session.has_room(bytes_left).await.map_err(|Left| VIEWER_LEFT)?;
                 break;
             }
             let room = if room == 0 { session.piece_bytes() } else { room };
             let piece = rest.split_to(rest.len().min(room));
             let piece = piece_of(piece, &rest, is_crowded);
             let is_last = rest.is_empty() && flow.is_over();
-            write_bytes(session, piece, ends && is_last, bytes).await?;
+            write_bytes(session, piece, (ends && is_last, Holds::Room), bytes).await?;
         }
     }
 }
@@ -350,12 +366,12 @@ fn piece_of(piece: Bytes, rest: &Bytes, is_crowded: bool) -> Bytes {
 async fn write_bytes(
     session: &mut Session<'_>,
     mut rest: Bytes,
-    ends: bool,
+    (ends, holds): (bool, Holds),
     bytes: &mut u64,
 ) -> Result<(), &'static str> {
     loop {
         let piece = rest.split_to(rest.len().min(session.piece_bytes()));
-        write_piece(session, piece, ends && rest.is_empty(), bytes).await?;
+        write_piece(session, piece, (ends && rest.is_empty(), holds), bytes).await?;
         if rest.is_empty() {
             return Ok(());
         }
@@ -363,9 +379,14 @@ async fn write_bytes(
 }
 
 /// Writes a piece that the session takes at a time, and counts what the connection took of it.
-async fn write_piece(session: &mut Session<'_>, piece: Bytes, ends: bool, bytes: &mut u64) -> Result<(), &'static str> {
+async fn write_piece(
+    session: &mut Session<'_>,
+    piece: Bytes,
+    (ends, holds): (bool, Holds),
+    bytes: &mut u64,
+) -> Result<(), &'static str> {
     let all = piece.len() as u64;
-    let written = session.body(piece, ends).await;
+    let written = session.body(piece, ends, holds).await;
     *bytes += if written.is_ok() { all } else { session.went().min(all) };
     written.map_err(|Left| VIEWER_LEFT)
 }

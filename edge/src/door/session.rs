@@ -19,7 +19,7 @@ use super::{
     capped::CappedStream,
     counted::Counted,
     limits::{PIECE_BYTES, PIECE_BYTES_ALONE, patience},
-    link::Link,
+    link::{Holds, Link},
     stream::Stream,
     wire::{Left, Plain},
 };
@@ -52,8 +52,8 @@ impl Way {
     }
 
     /// Waits until something is written, in turn with the other answers.
-    async fn in_turn<E>(&self, write: impl Future<Output = Result<(), E>>) -> Result<(), Left> {
-        self.link.in_turn(|| Some(self.own.load(Ordering::Relaxed)), write).await
+    async fn in_turn<E>(&self, holds: Holds, write: impl Future<Output = Result<(), E>>) -> Result<(), Left> {
+        self.link.in_turn(holds, || self.own.load(Ordering::Relaxed), write).await
     }
 }
 
@@ -85,7 +85,8 @@ impl Session<'_> {
                 stream.head(status, fields);
                 Ok(())
             }
-            Self::Quic(stream, way) => way.in_turn(stream.send_response(head(status, fields))).await,
+            // Its first block may be here, for which there was room.
+            Self::Quic(stream, way) => way.in_turn(Holds::Room, stream.send_response(head(status, fields))).await,
             Self::Plain(plain) => {
                 plain.head(status, &fields);
                 Ok(())
@@ -102,22 +103,22 @@ impl Session<'_> {
         }
     }
 
-    /// Returns the most bytes of a piece of which nothing waits for the viewer; none while it has no room. Where that
-    /// is not known it is what a piece may have.
-    pub(super) fn room(&mut self) -> usize {
+    /// Returns the most bytes of a piece of so many of which nothing waits for the viewer; none while it has no room
+    /// that is worth it. Where that is not known it is what a piece may have.
+    pub(super) fn room(&mut self, bytes: usize) -> usize {
         match self {
-            Self::Stream(stream) => stream.room(),
+            Self::Stream(stream) => stream.room(bytes),
             Self::Pingora(..) | Self::Quic(..) | Self::Plain(_) => self.piece_bytes(),
         }
     }
 
-    /// Waits until the viewer has room, as long as for a piece that is written.
+    /// Waits until the viewer has room for so many bytes, or enough of them, as long as for a piece that is written.
     ///
     /// # Errors
     /// [`Left`].
-    pub(super) async fn has_room(&mut self) -> Result<(), Left> {
+    pub(super) async fn has_room(&mut self, bytes: usize) -> Result<(), Left> {
         match self {
-            Self::Stream(stream) => stream.has_room().await,
+            Self::Stream(stream) => stream.has_room(bytes).await,
             Self::Pingora(..) | Self::Quic(..) | Self::Plain(_) => Ok(()),
         }
     }
@@ -126,15 +127,18 @@ impl Session<'_> {
     ///
     /// # Errors
     /// [`Left`].
-    pub(super) async fn body(&mut self, piece: Bytes, ends: bool) -> Result<(), Left> {
+    pub(super) async fn body(&mut self, piece: Bytes, ends: bool, holds: Holds) -> Result<(), Left> {
         match self {
             Self::Pingora(session, deadline) => {
                 let patience = patience(*deadline, piece.len());
                 in_time(patience, session.write_response_body(piece, ends)).await
             }
-            Self::Stream(stream) => stream.write(piece, ends).await,
+            Self::Stream(stream) => stream.write(piece, ends, holds).await,
             // The end is told by `finish`, with or without content.
-            Self::Quic(stream, way) => way.in_turn(stream.send_data(Counted::new(piece, [&way.taken, &way.own]))).await,
+            Self::Quic(stream, way) => {
+                let piece = Counted::new(piece, [&way.taken, &way.own]);
+                way.in_turn(holds, stream.send_data(piece)).await
+            }
             Self::Plain(plain) => plain.write(piece).await,
         }
     }
@@ -241,7 +245,7 @@ mod tests {
         session.head(StatusCode::OK, HeaderMap::from_iter([(CONTENT_LENGTH, content.len().into())])).await?;
         while !content.is_empty() {
             let piece = content.split_to(session.piece_bytes());
-            session.body(piece, content.is_empty()).await?;
+            session.body(piece, content.is_empty(), Holds::Nothing).await?;
         }
         viewer.abort();
         Ok(())

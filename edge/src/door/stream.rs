@@ -1,4 +1,7 @@
 //! One stream of HTTP/2, on which one answer goes back.
+//!
+//! Keeps true: no frame of a few bytes goes where the viewer would soon take more. Each costs both sides as much as a
+//! full one, and the windows that streams of a connection share come in such crumbs.
 
 use std::{
     future::poll_fn,
@@ -6,16 +9,28 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use h2::{Reason, SendStream, server::SendResponse};
 use http::{HeaderMap, Response, StatusCode};
+use tokio::time::timeout;
 
-use super::{limits::PIECE_BYTES, link::Link, wire::Left};
+use super::{
+    limits::PIECE_BYTES,
+    link::{Holds, Link},
+    wire::Left,
+};
 
 /// A content of so many bytes is given at once, without anybody who waits until the viewer has taken it.
 pub(super) const GIVEN_BYTES_MAX: usize = 16 * 1024;
+
+/// Room for less is waited past, unless that is all there is to write: a quarter of a frame.
+const ROOM_BYTES_MIN: usize = 4 * 1024;
+/// For so long: then the viewer's window is as small, or what it has for all streams is with the others. The override
+/// timeout of TCP's senders (RFC 9293 section 3.8.6.2.1, from 0.1 to 1 s).
+const ROOM_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The way of an answer back.
 pub(super) struct Stream {
@@ -24,12 +39,14 @@ pub(super) struct Stream {
     head: Option<Response<()>>,
     /// Where the content goes, once the head has gone and did not end the stream.
     content: Option<SendStream<Bytes>>,
+    /// Room for so many bytes is worth a frame: less than elsewhere, where the viewer's windows are smaller.
+    enough: usize,
     link: Arc<Link>,
 }
 
 impl Stream {
     pub(super) fn new(respond: SendResponse<Bytes>, link: Arc<Link>) -> Self {
-        Self { respond, head: None, content: None, link }
+        Self { respond, head: None, content: None, enough: ROOM_BYTES_MIN, link }
     }
 
     /// Takes the head of the answer, which leaves with the first piece of its content.
@@ -65,20 +82,19 @@ impl Stream {
     ///
     /// # Errors
     /// [`Left`].
-    pub(super) async fn write(&mut self, mut piece: Bytes, ends: bool) -> Result<(), Left> {
+    pub(super) async fn write(&mut self, mut piece: Bytes, ends: bool, holds: Holds) -> Result<(), Left> {
         if piece.is_empty() {
             return if ends { self.end() } else { Ok(()) };
         }
         self.begin(false)?;
-        let stream = self.content.as_mut().ok_or(Left)?;
+        let Self { content, enough, link, .. } = self;
+        let stream = content.as_mut().ok_or(Left)?;
         let went = AtomicU64::new(0);
         let written = async {
             while !piece.is_empty() {
                 stream.reserve_capacity(piece.len());
-                let room = match stream.capacity() {
-                    0 => poll_fn(|cx| stream.poll_capacity(cx)).await.ok_or(Left)?.map_err(|_| Left)?,
-                    room => room,
-                };
+                wait_for_room(stream, enough, piece.len()).await?;
+                let room = stream.capacity();
                 let part = piece.split_to(room.min(piece.len()));
                 if !part.is_empty() {
                     went.fetch_add(part.len() as u64, Ordering::Relaxed);
@@ -87,39 +103,37 @@ impl Stream {
             }
             Ok::<(), Left>(())
         };
-        self.link.in_turn(|| Some(went.load(Ordering::Relaxed)), written).await?;
+        link.in_turn(holds, || went.load(Ordering::Relaxed), written).await?;
         if ends {
-            self.content = None;
+            *content = None;
         }
         Ok(())
     }
 
-    /// Returns how much of a piece could be written now; where it cannot be told, all of it, and the write says why.
-    pub(super) fn room(&mut self) -> usize {
+    /// Returns how much of so many bytes could be written now, and is worth a frame; where it cannot be told, all of a
+    /// piece, and the write says why.
+    pub(super) fn room(&mut self, bytes: usize) -> usize {
         match (self.begin(false), &mut self.content) {
             (Ok(()), Some(stream)) => {
                 stream.reserve_capacity(PIECE_BYTES);
-                stream.capacity().min(PIECE_BYTES)
+                let room = stream.capacity().min(PIECE_BYTES);
+                if room >= bytes.min(self.enough) { room } else { 0 }
             }
             _ => PIECE_BYTES,
         }
     }
 
-    /// Waits until something can be written, in turn with the other answers.
+    /// Waits until so much of so many bytes can be written as is worth a frame, in turn with the other answers. The
+    /// answer holds nothing meanwhile.
     ///
     /// # Errors
     /// [`Left`].
-    pub(super) async fn has_room(&mut self) -> Result<(), Left> {
-        let stream = self.content.as_mut().ok_or(Left)?;
-        let room = async {
-            // One byte: what it does not use yet is for others.
-            stream.reserve_capacity(1);
-            while stream.capacity() == 0 {
-                poll_fn(|cx| stream.poll_capacity(cx)).await.ok_or(Left)?.map_err(|_| Left)?;
-            }
-            Ok::<(), Left>(())
-        };
-        self.link.in_turn(|| None, room).await
+    pub(super) async fn has_room(&mut self, bytes: usize) -> Result<(), Left> {
+        let Self { content, enough, link, .. } = self;
+        let stream = content.as_mut().ok_or(Left)?;
+        // No more: what it does not use yet is for others.
+        stream.reserve_capacity(bytes.min(ROOM_BYTES_MIN));
+        link.in_turn(Holds::Nothing, || 0, wait_for_room(stream, enough, bytes)).await
     }
 
     /// Ends an answer that was written whole.
@@ -154,6 +168,31 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+/// Waits until so much of so many bytes, of which enough are reserved, can be written as is worth a frame. Where there
+/// is room for less, and stays so, half of that is `enough` from then on, until there is more.
+async fn wait_for_room(stream: &mut SendStream<Bytes>, enough: &mut usize, bytes: usize) -> Result<(), Left> {
+    let wanted = bytes.min(*enough);
+    has(stream, 1).await?;
+    if stream.capacity() < wanted {
+        match timeout(ROOM_PATIENCE, has(stream, wanted)).await {
+            Ok(has_room) => has_room?,
+            Err(_) => *enough = (stream.capacity() / 2).max(1),
+        }
+    }
+    if stream.capacity() >= ROOM_BYTES_MIN {
+        *enough = ROOM_BYTES_MIN;
+    }
+    Ok(())
+}
+
+/// Waits until so many bytes can be written.
+async fn has(stream: &mut SendStream<Bytes>, bytes: usize) -> Result<(), Left> {
+    while stream.capacity() < bytes {
+        poll_fn(|cx| stream.poll_capacity(cx)).await.ok_or(Left)?.map_err(|_| Left)?;
+    }
+    Ok(())
 }
 
 /// How much of an answer was written at once.

@@ -271,6 +271,13 @@ impl Reading {
         is_held
     }
 
+    /// Reads for an object as it was opened since: what was ordered before that concerns it no more.
+    pub(crate) fn go_on_for(&mut self, opened: &Arc<Opened>) {
+        if !Arc::ptr_eq(&self.body.opened, opened) {
+            self.body.opened = Arc::clone(opened);
+        }
+    }
+
     /// Waits for the room that the next block takes, in whatever form. Cancel safe.
     pub(super) async fn take_room(&mut self) {
         let block = self.body.geometry.block_at(self.at);

@@ -103,6 +103,14 @@ impl Coded {
         }
     }
 
+    /// Reads for an object as it was opened since: what was ordered before that concerns it no more.
+    pub(crate) fn go_on_for(&mut self, opened: &Arc<Opened>) {
+        if !Arc::ptr_eq(&self.opened, opened) {
+            self.opened = Arc::clone(opened);
+        }
+        self.reading.go_on_for(opened);
+    }
+
     /// Whether other answers of the same connection have much in hand, too.
     pub(crate) fn is_crowded(&self) -> bool {
         self.reading.is_crowded()

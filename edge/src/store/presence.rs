@@ -36,7 +36,9 @@ pub(crate) struct Presence {
     forgotten: AtomicU64,
     /// How often its end was told.
     ended: AtomicU64,
-    /// The highest version of its lease that was seen.
+    /// How often a change of its record was told.
+    changed: AtomicU64,
+    /// The highest version of its lease that was open.
     version: AtomicU64,
 }
 
@@ -46,6 +48,7 @@ pub(crate) struct Claim {
     presence: Arc<Presence>,
     forgotten: u64,
     ended: u64,
+    changed: u64,
 }
 
 impl Presences {
@@ -56,8 +59,9 @@ impl Presences {
     /// Returns the claim of a look-up, to be had before any node is asked.
     pub(crate) fn claim(self: &Arc<Self>, locator: Locator) -> Claim {
         let presence = self.enter(locator);
-        let (forgotten, ended) = (presence.forgotten.load(SeqCst), presence.ended.load(SeqCst));
-        Claim { presence, forgotten, ended }
+        let [forgotten, ended, changed] =
+            [&presence.forgotten, &presence.ended, &presence.changed].map(|count| count.load(SeqCst));
+        Claim { presence, forgotten, ended, changed }
     }
 
     fn enter(self: &Arc<Self>, locator: Locator) -> Arc<Presence> {
@@ -70,6 +74,7 @@ impl Presences {
                 entered: OnceLock::new(),
                 forgotten: AtomicU64::new(0),
                 ended: AtomicU64::new(0),
+                changed: AtomicU64::new(0),
                 version: AtomicU64::new(0),
             });
             of.insert(locator, Arc::downgrade(&presence));
@@ -89,6 +94,14 @@ impl Presences {
     pub(crate) fn end(&self, locator: &Locator) {
         if let Some(presence) = self.find(locator) {
             presence.ended.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// Takes note that a change of an object's record was told. Of what is not here nothing is noted: however much
+    /// an owner changes, it takes no room.
+    pub(crate) fn change(&self, locator: &Locator) {
+        if let Some(presence) = self.find(locator) {
+            presence.changed.fetch_add(1, SeqCst);
         }
     }
 
@@ -128,18 +141,24 @@ impl Claim {
         self.presence.ended.load(SeqCst) != self.ended
     }
 
+    /// Whether a change of the object's record was told since: it is to be looked up again while it serves.
+    pub(super) fn is_changed(&self) -> bool {
+        self.presence.changed.load(SeqCst) != self.changed
+    }
+
     /// Says whose the object is, once a record opened. A name commits to one owner.
     pub(super) fn belongs_to(&self, owner: OwnerId) {
         let Presence { all, locator, entered, .. } = &*self.presence;
         entered.get_or_init(|| all.owned.enter(owner, *locator));
     }
 
-    /// Takes note that a lease of this version was seen.
-    pub(super) fn saw(&self, version: u64) {
+    /// Takes note that a record with a lease of this version is open. To be called once it is: whoever finds that what
+    /// it has is older finds this one.
+    pub(super) fn opens(&self, version: u64) {
         self.presence.version.fetch_max(version, SeqCst);
     }
 
-    /// Returns the highest version of the lease that was seen.
+    /// Returns the highest version of the lease that was open.
     pub(super) fn newest(&self) -> u64 {
         self.presence.version.load(SeqCst)
     }
@@ -162,13 +181,15 @@ mod tests {
         let presences = Presences::new();
         let (before, other) = (presences.claim(A), presences.claim(B));
         let told = |claim: &Claim| (claim.is_forgotten(), claim.is_ended());
+        presences.change(&A);
+        assert_eq!([&before, &presences.claim(A), &other].map(Claim::is_changed), [true, false, false]);
         presences.forget(&A);
         assert_eq!((told(&before), told(&presences.claim(A))), ((true, false), (false, false)));
         presences.end(&A);
         let after = presences.claim(A);
         assert_eq!((told(&before), told(&after), told(&other)), ((true, true), (false, false), (false, false)));
-        after.saw(7);
-        after.saw(3);
+        after.opens(7);
+        after.opens(3);
         assert_eq!((before.newest(), other.newest()), (7, 0));
     }
 
@@ -187,5 +208,7 @@ mod tests {
         // An order for what is not here finds nothing.
         presences.forget(&A);
         presences.end(&A);
+        presences.change(&A);
+        assert!(presences.of().is_empty());
     }
 }

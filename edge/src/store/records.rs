@@ -18,15 +18,15 @@ use std::{
 
 use bytes::Bytes;
 use client::{Known, ReadError, Reader, Scope};
-use format::{Capability, Locator, OwnerId, Record};
-use moka::{future, sync};
+use format::{Capability, Locator, NodeName, OwnerId, Record};
+use moka::{future, policy::EvictionPolicy, sync};
 use tokio::{runtime::Handle, time::timeout};
 
 pub(crate) use self::look::{Content, Look};
 use self::{
     admission::Admission,
     doubt::Flight,
-    told::{CHANGED_MAX, CHANGED_TIME, Told},
+    told::{ENDS_MAX, ENDS_TIME},
 };
 use super::{
     presence::Presences,
@@ -53,8 +53,8 @@ pub(crate) struct Records<T> {
     presences: Arc<Presences>,
     /// What an attempt to open came to, for a short while.
     faults: sync::Cache<Locator, Fault>,
-    /// What the change feed told lately: a look-up that began before must not undo it.
-    told: sync::Cache<Locator, Told>,
+    /// What the change feed told the end of lately: a look-up must not undo it.
+    ends: sync::Cache<Locator, ()>,
     /// What was seen of records, also of those that are no longer open: nothing that a node says sets it back.
     known: sync::Cache<Locator, Known>,
     /// Whoever keeps an answer made of a record, and is to be told when it no longer counts.
@@ -97,7 +97,12 @@ impl<T: Content> Records<T> {
             opened: future::Cache::builder().max_capacity(config.objects_max).weigher(weigh::<T>).build(),
             presences: Presences::new(),
             faults: sync::Cache::builder().max_capacity(UNKNOWN_MAX).time_to_live(config.unknown_time()).build(),
-            told: sync::Cache::builder().max_capacity(CHANGED_MAX).time_to_live(CHANGED_TIME).build(),
+            // By default a cache that is full takes nothing new that is not asked for more often than what it has.
+            ends: sync::Cache::builder()
+                .max_capacity(ENDS_MAX)
+                .time_to_live(ENDS_TIME)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
             known: sync::Cache::new(KNOWN_MAX),
             watches: Watches::new(),
             admission: Admission::new(),
@@ -159,24 +164,33 @@ impl<T: Content> Records<T> {
 
     /// Returns what memory has, and has it looked up behind the caller's back when it is time.
     async fn held(self: &Arc<Self>, locator: &Locator) -> Held<T> {
-        if let Some(opened) = self.opened.get(locator).await {
-            let told = self.told.get(locator).filter(|told| told.at() >= opened.look().since);
-            let is_over = matches!(told, Some(Told::Ended(_))) || opened.look().claim.is_forgotten();
-            if !is_over {
-                let (look, doubts) = (opened.look(), self.doubts());
-                let is_doubted = look.doubts < doubts;
-                if is_doubted && !look.is_excused(doubts) {
-                    return Held::Doubted(opened, doubts);
-                }
-                if is_doubted || told.is_some() || look.since.elapsed() >= self.record_time {
-                    self.refresh(&opened);
-                }
-                return Held::Good(opened);
-            }
-            // A look-up that was under way when its end was told, or it was purged, came after all.
-            self.opened.invalidate(locator).await;
+        let Some(opened) = self.serving(locator).await else {
+            return self.faults.get(locator).map_or(Held::Nothing, Held::Fault);
+        };
+        let (look, doubts) = (opened.look(), self.doubts());
+        let is_doubted = look.doubts < doubts;
+        if is_doubted && !look.is_excused(doubts) {
+            return Held::Doubted(opened, doubts);
         }
-        self.faults.get(locator).map_or(Held::Nothing, Held::Fault)
+        if is_doubted || look.claim.is_changed() || look.since.elapsed() >= self.record_time {
+            self.refresh(&opened);
+        }
+        Held::Good(opened)
+    }
+
+    /// Returns what is open and not over.
+    async fn serving(&self, locator: &Locator) -> Option<Arc<T>> {
+        let mut opened = self.opened.get(locator).await?;
+        if opened.is_over() {
+            // What came since, if that is why.
+            opened = self.opened.get(locator).await?;
+        }
+        if opened.is_over() {
+            // A look-up that was under way when its end was told, it was purged, or a later lease came, came after all.
+            self.opened.invalidate(locator).await;
+            return None;
+        }
+        Some(opened)
     }
 
     /// Looks up what memory does not have, once for all who ask at a time. Ends by `OPEN_DEADLINE` after it has a
@@ -189,7 +203,8 @@ impl<T: Content> Records<T> {
                 Asker::Resolver => None,
             };
             let opened = Arc::new(self.look_up(capability).await?);
-            if matches!(self.told.get(&opened.record().locator()), Some(Told::Ended(_))) {
+            opened.look().claim.opens(opened.record().lease.version);
+            if self.ends.contains_key(&opened.record().locator()) {
                 self.look_again(&opened);
             }
             Ok(opened)
@@ -215,6 +230,7 @@ impl<T: Content> Records<T> {
         fresh.after(opened);
         let fresh = Arc::new(fresh);
         self.opened.insert(locator, Arc::clone(&fresh)).await;
+        fresh.look().claim.opens(fresh.record().lease.version);
         self.watches.end(&locator);
         fresh
     }
@@ -230,8 +246,8 @@ impl<T: Content> Records<T> {
         let locator = opened.record().locator();
         let watch = self.watches.begin(locator, opened.record().public.owner())?;
         // After the watch began: what was told before is seen here, what is told later ends the watch.
-        let is_newest = self.told.get(&locator).is_none_or(|told| told.at() < opened.look().since);
-        let is_newest = is_newest && opened.look().doubts == self.doubts();
+        let look = opened.look();
+        let is_newest = !opened.is_over() && !look.claim.is_changed() && look.doubts == self.doubts();
         let is_held = self.opened.get(&locator).await.is_some_and(|held| Arc::ptr_eq(&held, opened));
         (is_newest && is_held).then_some(watch)
     }
@@ -241,13 +257,12 @@ impl<T: Content> Records<T> {
         opened.look().since + self.record_time
     }
 
-    /// Whether a record that was opened is still what it would be opened as, as far as this edge was told: its end was
-    /// not told since, nothing of it was purged, and no later lease was seen. Looks nothing up.
+    /// Whether a record that was opened is still what it would be opened as, as far as this edge was told: what serves
+    /// whoever asks now counts. Looks nothing up.
     pub(crate) fn counts(&self, opened: &T) -> bool {
-        let Look { claim, doubts, .. } = opened.look();
-        let now = self.doubts();
-        let is_doubted = *doubts < now && !opened.look().is_excused(now);
-        !is_doubted && !claim.is_ended() && !claim.is_forgotten() && claim.newest() <= opened.record().lease.version
+        let (look, now) = (opened.look(), self.doubts());
+        let is_doubted = look.doubts < now && !look.is_excused(now);
+        !is_doubted && !opened.is_over()
     }
 
     /// Returns what of an owner is here in any form, or was a moment ago, or is watched: what is given ready is asked
@@ -283,10 +298,15 @@ impl<T: Content> Records<T> {
 
 /// How often an open record counts among `objects_max`.
 fn weigh<T: Content>(_: &Locator, opened: &Arc<T>) -> u32 {
-    let record = opened.record();
+    places(opened.record())
+}
+
+fn places(record: &Record) -> u32 {
     let manifests = record.public.encoded().len() + record.sealed.as_ref().map_or(0, Bytes::len);
-    // All are there as they came and as they were read.
-    let bytes = 2 * (manifests + record.lease_envelope.len());
+    let of_column = |node: &Option<NodeName>| size_of_val(node) + node.as_ref().map_or(0, |node| node.as_str().len());
+    let placement: usize = record.placement.iter().map(of_column).sum();
+    // The others are there as they came and as they were read.
+    let bytes = 2 * (manifests + record.lease_envelope.len()) + placement;
     u32::try_from(bytes.div_ceil(OBJECT_BYTES)).unwrap_or(u32::MAX).max(1)
 }
 

@@ -4,13 +4,13 @@ use bytes::Bytes;
 use format::{Kind, PolicyName};
 use futures::future::join_all;
 use h2::client::{self, ResponseFuture, SendRequest};
-use http::{Method, Request, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use testing::{Call, noise_of, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     task::JoinHandle,
-    time::{Duration, sleep, timeout},
+    time::{Duration, Instant, sleep, timeout},
 };
 
 use crate::{
@@ -273,6 +273,61 @@ async fn many_streams_of_a_viewer_with_small_windows_are_exact_to_the_last_byte(
     site.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_with_tiny_windows_is_written_to_as_they_open() {
+    let site = Site::start().await;
+    let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 40_000)).await;
+    let (requests, _driver) = connect(&site, 100).await;
+    let get = request(&host(&stored)).body(()).unwrap();
+    // 400 times; a pause each time would be 40 s.
+    let (status, content) = timeout(Duration::from_secs(15), ask(&requests, get)).await.expect("each window waits");
+    assert!(status == 200 && content == stored.bytes, "{} bytes", content.len());
+    site.stop().await;
+}
+
+/// Takes so much content of a connection, opens its window as that comes, and returns the bytes of each frame.
+async fn taken(stream: &mut TcpStream, content: usize) -> Vec<usize> {
+    const WINDOW: usize = 65_536;
+    let (mut read, mut frames, mut opened) = (Vec::new(), Vec::new(), 0);
+    while frames.iter().sum::<usize>() < content {
+        assert!(timeout(DEADLINE, stream.read_buf(&mut read)).await.expect("no more comes").unwrap() > 0);
+        while let [high, middle, low, kind, ..] = read[..] {
+            let bytes = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+            if read.len() < 9 + bytes {
+                break;
+            }
+            if kind == DATA {
+                frames.push(bytes);
+            }
+            read.drain(..9 + bytes);
+        }
+        while opened + WINDOW <= frames.iter().sum() {
+            opened += WINDOW;
+            stream.write_all(&[0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 1, 0, 0]).await.unwrap();
+        }
+    }
+    frames
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_streams_that_share_a_window_get_no_crumbs_of_it() {
+    let site = Site::with(|config| config.http.workers = Some(1), vec![]).await;
+    let film = site.store("film.mp4", "video/mp4", noise_of(1, 1_100_000)).await;
+    assert!(site.get(&film, "/", &[]).await.body() == film.bytes, "it is held");
+    let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
+    // Wide windows of streams, and one of 65,536 bytes for all of them.
+    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0x10, 0, 0];
+    let window = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    stream.write_all(&[PREFACE, &settings, &window].concat()).await.unwrap();
+    for number in 0..40 {
+        stream.write_all(&get(&host(&film), 2 * number + 1)).await.unwrap();
+    }
+    let frames = taken(&mut stream, 4 << 20).await;
+    let crumbs = frames.iter().filter(|bytes| **bytes < 1024).count();
+    assert_eq!(crumbs, 0, "of {} frames", frames.len());
+    site.stop().await;
+}
+
 /// Has a viewer who takes nothing ask for many things at once, and waits until the edge has read so many blocks for
 /// that connection, and no more.
 async fn reads_no_more_than(held: u64, site: &Site, asked: &[Stored]) -> Vec<ResponseFuture> {
@@ -301,21 +356,31 @@ async fn for_a_viewer_that_takes_nothing_one_block_of_each_answer_is_read() {
     site.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_what_nobody_may_keep_no_more_is_held_for_one_connection() {
-    let site = Site::start().await;
+/// A policy that serves everybody and lets nothing lie at an edge.
+pub(crate) fn kept_by_nobody() -> Vec<u8> {
     let wat = format!(
         r#"(module {MEMORY}
             (func (export "evernear:policy/serve@1.0.0#serve") (result i32) i32.const 512)
             (func (export "evernear:policy/hold@1.0.0#hold") (result i32) i32.const 0))"#
     );
+    component_of_world(&wat, "serve-hold")
+}
+
+/// Stores films that no edge keeps. The four blocks of a stripe are read together.
+async fn unkept(site: &Site, count: u64) -> Vec<Stored> {
     let name: PolicyName = "kept-by-nobody".parse().unwrap();
-    publish_component(&site, &component_of_world(&wat, "serve-hold"), &name, 1, "").await;
-    let mut asked = Vec::new();
-    // The four blocks of a stripe are read together.
-    for number in 0..16 {
-        asked.push(site.store_as("a.bin", "video/mp4", noise_of(number, 1_100_000), Kind::File, &name).await);
+    publish_component(site, &kept_by_nobody(), &name, 1, "").await;
+    let mut stored = Vec::new();
+    for number in 0..count {
+        stored.push(site.store_as("a.bin", "video/mp4", noise_of(number, 1_100_000), Kind::File, &name).await);
     }
+    stored
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_nobody_may_keep_no_more_is_held_for_one_connection() {
+    let site = Site::start().await;
+    let asked = unkept(&site, 16).await;
     let mut answers = reads_no_more_than(8, &site, &asked).await;
     // Whoever leaves makes room for those who wait. Which of them had it is up to how their records came.
     let read = async || site.counter("evernear_edge_block_misses_total").await;
@@ -359,14 +424,50 @@ async fn streams_whose_viewers_take_nothing_keep_no_other_one_of_the_connection_
         comes_at_once(&requests, &picture).await;
     }
     // They are there still, and exact.
-    let mut content = stalled.pop().unwrap().into_body();
-    let mut all = Vec::new();
-    while let Some(piece) = timeout(DEADLINE, content.data()).await.unwrap() {
-        let piece = piece.unwrap();
-        content.flow_control().release_capacity(piece.len()).unwrap();
+    let all = rest(stalled.pop().unwrap()).await.unwrap();
+    assert!(all == film.bytes, "{} bytes", all.len());
+    site.stop().await;
+}
+
+/// Asks, and returns the answer to come.
+async fn begun(requests: &SendRequest<Bytes>, stored: &Stored) -> ResponseFuture {
+    let get = request(&host(stored)).body(()).unwrap();
+    requests.clone().ready().await.unwrap().send_request(get, true).unwrap().0
+}
+
+/// Takes all of what is left of an answer.
+async fn rest(answer: Response<h2::RecvStream>) -> Result<Vec<u8>, h2::Error> {
+    let (mut content, mut all) = (answer.into_body(), Vec::new());
+    while let Some(piece) = timeout(DEADLINE, content.data()).await.expect("no more comes") {
+        let piece = piece?;
+        content.flow_control().release_capacity(piece.len())?;
         all.extend_from_slice(&piece);
     }
-    assert!(all == film.bytes, "{} bytes", all.len());
+    Ok(all)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_holds_nothing_gives_way_to_nobody_who_waits_for_room() {
+    const BYTES: usize = 12_000;
+    let site = Site::with(|config| config.http.write_seconds = 2, vec![]).await;
+    let page = site.store("a.html", "text/html", noise_of(1, BYTES)).await;
+    let film = site.store("film.mp4", "video/mp4", noise_of(2, 1_100_000)).await;
+    // Of three that nobody may keep two have all the room.
+    let unkept = unkept(&site, 3).await;
+    let (requests, _driver) = connect_wide(&site, 4096, 64 << 20).await;
+    let small = timeout(DEADLINE, begun(&requests, &page).await).await.unwrap().unwrap();
+    let mut waiting = Vec::new();
+    for stored in &unkept {
+        waiting.push(begun(&requests, stored).await);
+    }
+    // Its viewer takes of another one meanwhile, for longer than two turns.
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(5) {
+        let get = request(&host(&film)).body(()).unwrap();
+        assert!(ask(&requests, get).await.1 == film.bytes);
+    }
+    assert_eq!(rest(small).await.expect("it gave way").len(), BYTES);
+    drop(waiting);
     site.stop().await;
 }
 

@@ -19,6 +19,7 @@ use tokio::{
 
 use crate::{
     guest::{MEMORY, component, serve_wat},
+    http2::kept_by_nobody,
     policy::{TTL, publish_component},
     site::{Curl, DEADLINE, Site, Stored, secret},
 };
@@ -133,21 +134,16 @@ async fn an_answer_goes_on_when_its_object_is_purged_or_the_feed_alone_says_that
     site.stop().await;
 }
 
-/// Takes over 10 s where the machine is slow, because of the size of the object.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_an_answer_reads_after_a_hard_purge_goes_out_exact_and_lies_nowhere() {
-    // Of a film whose end was not asked for yet when the system took no more of it.
-    const BYTES: usize = 24 << 20;
-    let folder = tempfile::tempdir().unwrap();
-    let disk = edge::config::DiskConfig { path: folder.path().join("cache"), bytes_max: 256 << 20 };
-    let site = Site::with(|config| config.cache.disk = Some(disk), vec![]).await;
-    let film = site.store("film.bin", "application/octet-stream", noise_of(1, BYTES)).await;
-    // What is asked for again is written to the disk.
-    for _ in 0..2 {
-        assert_eq!(site.get(&film, "/", &["-r", "0-9"]).await.status(), 206);
-    }
-    let begun = Begun::of(&site, &film).await;
-    // It reads ahead no further.
+/// More than an edge asks for ahead of what the system takes of an answer that nobody reads.
+const LONG_FILM_BYTES: usize = 24 << 20;
+
+async fn long_film(site: &Site, policy: &PolicyName) -> Stored {
+    site.store_as("film.bin", "application/octet-stream", noise_of(1, LONG_FILM_BYTES), Kind::File, policy).await
+}
+
+/// Begins to send a film, of whose end nothing was asked for yet when the system takes no more of it.
+async fn begun_of_long(site: &Site, film: &Stored) -> Begun {
+    let begun = Begun::of(site, film).await;
     let mut fills = 0;
     until("the system takes no more", async || {
         let before = std::mem::replace(&mut fills, site.counter("evernear_edge_fills_total").await);
@@ -155,10 +151,52 @@ async fn what_an_answer_reads_after_a_hard_purge_goes_out_exact_and_lies_nowhere
         before == fills
     })
     .await;
+    begun
+}
+
+/// Returns where the edge has the last bytes of an object from.
+async fn source_of_last(site: &Site, stored: &Stored) -> String {
+    let last = site.get(stored, "/", &["-r", "-1000"]).await;
+    assert!(stored.bytes.ends_with(last.body()) && last.status() == 206, "{}", last.head);
+    last.field("cache-status").unwrap().to_owned()
+}
+
+/// Takes over 10 s where the machine is slow, because of the size of the object.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_answer_read_before_a_hard_purge_lies_nowhere_and_what_it_reads_after_is_kept_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = edge::config::DiskConfig { path: folder.path().join("cache"), bytes_max: 256 << 20 };
+    let site = Site::with(|config| config.cache.disk = Some(disk), vec![]).await;
+    let film = long_film(&site, &PolicyName::default()).await;
+    // What is asked for again is written to the disk.
+    for _ in 0..2 {
+        assert_eq!(site.get(&film, "/", &["-r", "0-9"]).await.status(), 206);
+    }
+    let begun = begun_of_long(&site, &film).await;
     purge(&site, &film, true).await;
     assert!(begun.rest().await == film.bytes);
-    let last = site.get(&film, "/", &["-r", "-1000"]).await;
-    assert_eq!(last.field("cache-status"), Some("\"edge-bru\"; fwd=uri-miss; stored"));
+    assert_eq!(source_of_last(&site, &film).await, "\"edge-bru\"; hit");
+    until("the disk is swept", async || site.counter("evernear_edge_disk_sweeps_total").await == 1).await;
+    let first = site.get(&film, "/", &["-r", "0-9"]).await;
+    assert_eq!(first.field("cache-status"), Some("\"edge-bru\"; fwd=uri-miss; stored"));
+    site.stop().await;
+}
+
+/// Takes over 10 s where the machine is slow, because of the size of the object.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_answer_reads_after_a_hard_purge_lies_nowhere_where_its_policy_lets_nothing_lie_since() {
+    let site = Site::start().await;
+    let name: PolicyName = "turns".parse().unwrap();
+    publish_component(&site, TTL, &name, 1, "ttl = 60").await;
+    let film = long_film(&site, &name).await;
+    let caching = async || site.get(&film, "/", &["-I"]).await.field("cache-control").map(str::to_owned);
+    let before = caching().await;
+    let begun = begun_of_long(&site, &film).await;
+    publish_component(&site, &kept_by_nobody(), &name, 2, "").await;
+    until("the new version", async || caching().await != before).await;
+    purge(&site, &film, true).await;
+    assert!(begun.rest().await == film.bytes);
+    assert_eq!(source_of_last(&site, &film).await, "\"edge-bru\"; fwd=uri-miss");
     site.stop().await;
 }
 

@@ -10,7 +10,7 @@ use client::{Known, ReadError, Reader, Said, Span};
 use format::{Capability, Locator, Record};
 use tokio::time::timeout;
 
-use super::{Records, Told};
+use super::Records;
 use crate::{error::Fault, store::presence::Claim};
 
 /// A record must be found by then, over all nodes asked.
@@ -30,6 +30,12 @@ pub(crate) trait Content: Sized + Send + Sync + 'static {
 
     /// Returns the record that it was opened from.
     fn record(&self) -> &Record;
+
+    /// Whether it serves nobody any more: its end was told since, it was purged, or a later lease was open.
+    fn is_over(&self) -> bool {
+        let claim = &self.look().claim;
+        claim.is_ended() || claim.is_forgotten() || claim.newest() > self.record().lease.version
+    }
 }
 
 /// One look-up.
@@ -88,11 +94,11 @@ impl<T: Content> Records<T> {
         // A node that is behind, or lies, still gives a record that was erased; one that has the owner's word is
         // enough.
         let claim = &found.look().claim;
-        if matches!(self.told.get(&locator), Some(Told::Ended(_))) {
+        if self.ends.contains_key(&locator) {
             let newest = self.reader.newest_record(&locator, &found.record().lease.owner);
             let newest = timeout(OPEN_DEADLINE, newest).await.map_err(|_| Fault::Slow)?;
             let newest = newest.map_err(|error| Fault::from(&error))?;
-            claim.saw(self.learn(locator, Known::of(&newest)).version);
+            self.learn(locator, Known::of(&newest));
             if newest.lease.erased {
                 return Err(Fault::Erased);
             }
@@ -100,9 +106,8 @@ impl<T: Content> Records<T> {
         claim.belongs_to(found.record().public.owner());
         // Two look-ups may have been under way, and the other one found more.
         let seen = Known::of(found.record());
-        let newest = self.learn(locator, seen);
-        claim.saw(newest.version);
-        if newest == seen { Ok(found) } else { Err(Fault::Outdated) }
+        let is_newest = self.learn(locator, seen) == seen && claim.newest() <= seen.version;
+        if is_newest { Ok(found) } else { Err(Fault::Outdated) }
     }
 
     /// Remembers what was seen of a record, and returns the newest that was.

@@ -1,19 +1,50 @@
 //! Tests of records that are doubted and erased, against nodes in memory.
 
-use client::{ReaderOptions, Topology, Transport};
+use async_trait::async_trait;
+use client::{ReaderOptions, Topology, Transport, TransportError};
 use format::wire::NodeEntry;
-use testing::{MemoryTransport, Sample};
+use testing::{Call, Intercept, Intercepted, MemoryTransport, Sample};
 
-use super::{admission::DOUBTED_MAX, *};
+use super::{admission::DOUBTED_MAX, told::ENDS_MAX, *};
 use crate::store::{
     cache::{BlockCache, BlockKey},
     objects::Opened,
 };
 
+/// Nodes of which all but one are behind, while there is an old record. That one takes its time.
+#[derive(Clone, Default)]
+struct Behind(Arc<Mutex<Option<(NodeName, Bytes)>>>);
+
+impl Behind {
+    fn old(&self, node: &NodeName) -> Result<Option<Bytes>, Duration> {
+        match &*self.0.lock().unwrap() {
+            Some((ahead, _)) if ahead == node => Err(Duration::from_millis(50)),
+            behind => Ok(behind.as_ref().map(|(_, old)| old.clone())),
+        }
+    }
+}
+
+#[async_trait]
+impl Intercept for Behind {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, _: Call) -> Result<(), TransportError> {
+        if let Err(late) = self.old(node) {
+            tokio::time::sleep(late).await;
+        }
+        Ok(())
+    }
+
+    fn record(&self, node: &NodeName, (): (), record: Option<Bytes>) -> Option<Bytes> {
+        self.old(node).ok().flatten().or(record)
+    }
+}
+
 /// Six nodes with one object, and what an edge has open of them.
 struct Scene {
     nodes: Vec<NodeEntry>,
     origins: Arc<MemoryTransport>,
+    behind: Behind,
     sample: Sample,
     records: Arc<Records<Opened>>,
 }
@@ -26,14 +57,12 @@ impl Scene {
         let (sample, config) =
             (Sample::new(1, 100), crate::config::Config::from_toml(include_str!("../../../edge.sample.toml")));
         let topology = Arc::new(Topology::new(nodes.clone()));
-        let place = testing::place("here");
-        let reader = Reader::new(Arc::clone(&origins) as _, topology, place, ReaderOptions::default());
+        let (place, behind) = (testing::place("here"), Behind::default());
+        let way = Arc::new(Intercepted::over(Arc::clone(&origins) as _, behind.clone()));
+        let reader = Reader::new(way, topology, place, ReaderOptions::default());
         let records = Records::new(Arc::new(reader), &config.unwrap().cache, Arc::default());
-        let it = Self { nodes, origins, sample, records: Arc::new(records) };
-        let record = Bytes::from(it.sample.record(&it.sample.lease(1), &it.nodes[0].name).encode());
-        for node in &it.nodes {
-            it.origins.put_record(&node.name, &it.sample.sealed.locator, record.clone()).await.unwrap();
-        }
+        let it = Self { nodes, origins, behind, sample, records: Arc::new(records) };
+        it.renew(1).await;
         it
     }
 
@@ -41,6 +70,23 @@ impl Scene {
         let lease = self.sample.sign(&self.sample.erasure(2));
         for node in &self.nodes {
             self.origins.put_lease(&node.name, &self.sample.sealed.locator, lease.clone()).await.unwrap();
+        }
+    }
+
+    fn record(&self, version: u64) -> Bytes {
+        self.sample.record(&self.sample.lease(version), &self.nodes[0].name).encode().into()
+    }
+
+    /// Has all nodes but one stay behind with the first lease.
+    fn leave_behind(&self) {
+        *self.behind.0.lock().unwrap() = Some((self.nodes[5].name.clone(), self.record(1)));
+    }
+
+    /// Gives all nodes a lease of this version.
+    async fn renew(&self, version: u64) {
+        let record = self.record(version);
+        for node in &self.nodes {
+            self.origins.put_record(&node.name, &self.sample.sealed.locator, record.clone()).await.unwrap();
         }
     }
 
@@ -106,10 +152,7 @@ async fn what_was_opened_counts_until_something_is_told_of_it() {
     let opened = scene.open().await.unwrap();
     assert!(!scene.records.counts(&again) && scene.records.counts(&opened));
     // Another lease, once it is here.
-    let record = Bytes::from(scene.sample.record(&scene.sample.lease(2), &scene.nodes[0].name).encode());
-    for node in &scene.nodes {
-        scene.origins.put_record(&node.name, &locator, record.clone()).await.unwrap();
-    }
+    scene.renew(2).await;
     scene.records.changed(locator).await;
     testing::until("the other lease", async || !scene.records.counts(&opened)).await;
     let again = scene.open().await.unwrap();
@@ -128,6 +171,86 @@ async fn a_look_up_that_was_under_way_when_its_object_was_purged_serves_nobody_a
     scene.records.forget(&scene.sample.sealed.locator);
     let again = scene.open().await.unwrap();
     assert!(!Arc::ptr_eq(&again, &opened) && scene.records.counts(&again));
+}
+
+#[tokio::test]
+async fn what_serves_counts_though_a_later_lease_was_seen_that_nodes_do_not_give_yet() {
+    let scene = Scene::new().await;
+    let locator = scene.sample.sealed.locator;
+    // An end that is not so has all nodes asked from now on.
+    scene.records.ended(locator).await;
+    assert_eq!(scene.open().await.unwrap().record().lease.version, 1);
+    scene.leave_behind();
+    scene.renew(2).await;
+    let newest = async || scene.records.known.get(&locator).map(|known| known.version);
+    testing::until("the later lease is seen", async || newest().await == Some(2)).await;
+    assert!(scene.records.counts(&scene.open().await.unwrap()));
+}
+
+#[tokio::test]
+async fn what_memory_serves_counts_whatever_came_between() {
+    let scene = Scene::new().await;
+    let locator = scene.sample.sealed.locator;
+    let opened = scene.open().await.unwrap();
+    // The end was told while it was looked up, and the note of it is gone.
+    scene.records.presences.end(&locator);
+    let again = scene.open().await.unwrap();
+    assert!(!Arc::ptr_eq(&again, &opened) && scene.records.counts(&again));
+    // A later lease was open before this look-up came.
+    scene.renew(2).await;
+    again.look().claim.opens(2);
+    let newest = scene.open().await.unwrap();
+    assert!(newest.record().lease.version == 2 && scene.records.counts(&newest));
+}
+
+#[tokio::test]
+async fn nothing_older_than_what_was_open_is_opened_though_it_is_known_no_more() {
+    let scene = Scene::new().await;
+    let locator = scene.sample.sealed.locator;
+    let opened = scene.open().await.unwrap();
+    opened.look().claim.opens(2);
+    scene.records.known.invalidate(&locator);
+    assert_eq!(scene.open().await.map(|_| ()), Err(Fault::Outdated));
+}
+
+#[tokio::test]
+async fn changes_however_many_leave_room_to_note_an_end() {
+    let scene = Scene::new().await;
+    let locator = scene.sample.sealed.locator;
+    for number in 0..ENDS_MAX + 10_000 {
+        let mut changed = [0; 32];
+        changed[..8].copy_from_slice(&number.to_le_bytes());
+        scene.records.changed(Locator(changed)).await;
+    }
+    scene.leave_behind();
+    scene.erase().await;
+    scene.records.ended(locator).await;
+    scene.records.ends.run_pending_tasks();
+    assert_eq!(scene.open().await.map(|_| ()), Err(Fault::Erased));
+}
+
+#[tokio::test]
+async fn the_latest_ends_are_noted_however_many_came_before() {
+    let scene = Scene::new().await;
+    for number in 0..ENDS_MAX + 10_000 {
+        let mut ended = [0; 32];
+        ended[..8].copy_from_slice(&number.to_le_bytes());
+        scene.records.ends.insert(Locator(ended), ());
+    }
+    let locator = scene.sample.sealed.locator;
+    scene.records.ended(locator).await;
+    scene.records.ends.run_pending_tasks();
+    assert!(scene.records.ends.contains_key(&locator) && scene.records.ends.entry_count() <= ENDS_MAX);
+}
+
+#[tokio::test]
+async fn an_open_record_counts_with_all_that_it_holds() {
+    let scene = Scene::new().await;
+    let mut record = scene.open().await.unwrap().record().clone();
+    assert_eq!(places(&record), 1);
+    // Of the most columns, on nodes with the longest names.
+    record.placement = vec![Some("n".repeat(32).parse().unwrap()); 256];
+    assert_eq!(places(&record), 2);
 }
 
 #[tokio::test]

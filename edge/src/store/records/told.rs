@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use format::{Locator, OwnerId};
@@ -17,28 +17,11 @@ use crate::error::Fault;
 /// Pauses between looks for a change that was told. Origins follow the feed as edges do, half a second behind at most;
 /// together they leave an answer under two seconds.
 const COPIES_BEHIND: [Duration; 3] = [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1)];
-/// Changes remembered, and for how long: a look-up that began before a change may end after it, but not by so much.
-pub(super) const CHANGED_MAX: u64 = 100_000;
-pub(super) const CHANGED_TIME: Duration = Duration::from_secs(60);
-const _: () = assert!(OPEN_DEADLINE.as_secs() * 2 < CHANGED_TIME.as_secs());
-
-/// A change of a record.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Told {
-    /// Another lease, placement or pointer, told at this moment. The old one serves until the new one is here.
-    Changed(Instant),
-    /// Its end, told at this moment. The feed is one origin's word, which nobody signed: the old one serves no more,
-    /// and whether its owner ended it the lease says, which all nodes are asked for.
-    Ended(Instant),
-}
-
-impl Told {
-    pub(super) fn at(self) -> Instant {
-        match self {
-            Self::Changed(at) | Self::Ended(at) => at,
-        }
-    }
-}
+/// Ends remembered, the latest of them, and for how long: a node may be behind, and a look-up that began before an end
+/// may come after it, but not by so much.
+pub(super) const ENDS_MAX: u64 = 100_000;
+pub(super) const ENDS_TIME: Duration = Duration::from_secs(60);
+const _: () = assert!(OPEN_DEADLINE.as_secs() * 2 < ENDS_TIME.as_secs());
 
 impl<T: Content> Records<T> {
     /// Looks a record up again, once at a time, while the old one serves: when no node can be asked, it goes on
@@ -62,9 +45,14 @@ impl<T: Content> Records<T> {
         });
     }
 
-    /// Takes note that a record changed, and looks it up at once when it is open.
+    /// Takes note of another lease, placement or pointer. What is open is looked up at once, and serves until the new
+    /// one is here; but not of what was told to have ended a moment ago.
     pub(crate) async fn changed(self: &Arc<Self>, locator: Locator) {
-        self.tell(locator, Told::Changed(Instant::now()));
+        if self.ends.contains_key(&locator) {
+            return self.ended(locator).await;
+        }
+        self.presences.change(&locator);
+        self.tell(&locator);
         let Some(opened) = self.opened.get(&locator).await else { return };
         self.refresh(&opened);
         self.look_again(&opened);
@@ -87,27 +75,26 @@ impl<T: Content> Records<T> {
         });
     }
 
-    /// Forgets what its owner is said to have ended, so that the next look-up asks whether it is so.
+    /// Forgets what its owner is said to have ended. The feed is one origin's word, which nobody signed: the old one
+    /// serves no more, and whether its owner ended it the lease says, which all nodes are asked for.
     pub(crate) async fn ended(&self, locator: Locator) {
-        self.tell(locator, Told::Ended(Instant::now()));
+        self.ends.insert(locator, ());
+        // After the note: who is here since looks for that, and who was here before learns of this.
         self.presences.end(&locator);
+        self.tell(&locator);
         self.opened.invalidate(&locator).await;
     }
 
     /// Forgets what may be looked up again at once, and returns it if it was open and is the owner's.
     pub(crate) async fn purged(&self, locator: Locator, owner: &OwnerId) -> Option<Arc<T>> {
-        self.tell(locator, Told::Changed(Instant::now()));
+        self.presences.change(&locator);
+        self.tell(&locator);
         self.opened.remove(&locator).await.filter(|opened| opened.record().public.owner() == *owner)
     }
 
-    /// Takes note of what the feed told. That all nodes are to be asked is not forgotten over the next change.
-    fn tell(&self, locator: Locator, told: Told) {
-        let told = match self.told.get(&locator) {
-            Some(Told::Ended(_)) => Told::Ended(told.at()),
-            _ => told,
-        };
-        self.told.insert(locator, told);
-        self.watches.end(&locator);
-        self.faults.invalidate(&locator);
+    /// Tells whoever keeps what came of a record, once note was taken of what the feed told.
+    fn tell(&self, locator: &Locator) {
+        self.watches.end(locator);
+        self.faults.invalidate(locator);
     }
 }
