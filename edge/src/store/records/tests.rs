@@ -28,7 +28,7 @@ impl Scene {
         let topology = Arc::new(Topology::new(nodes.clone()));
         let place = testing::place("here");
         let reader = Reader::new(Arc::clone(&origins) as _, topology, place, ReaderOptions::default());
-        let records = Records::new(Arc::new(reader), &config.unwrap().cache, Arc::default());
+        let records = Records::new(Arc::new(reader), &config.unwrap().cache, Arc::default(), Counter::default());
         let it = Self { nodes, origins, sample, records: Arc::new(records) };
         let record = Bytes::from(it.sample.record(&it.sample.lease(1), &it.nodes[0].name).encode());
         for node in &it.nodes {
