@@ -37,6 +37,8 @@ pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) dns_answers: Family<DnsLabels, Counter>,
     pub(crate) dns_failed_open: Counter,
+    pub(crate) dns_look_ups_turned_away: Counter,
+    pub(crate) dns_weighings_turned_away: Counter,
     pub(crate) dns_connections_refused: Counter,
     pub(crate) answers: Arc<Answers>,
     pub(crate) accept_faults: Counter,
@@ -84,6 +86,16 @@ impl Metrics {
         Self {
             dns_answers: register(to, "dns_answers", "DNS answers by type and rcode"),
             dns_failed_open: register(to, "dns_failed_open", "DNS answers given without knowing the object"),
+            dns_look_ups_turned_away: register(
+                to,
+                "dns_look_ups_turned_away",
+                "Look-ups not begun for DNS, because too many were under way for all or for the asker's network",
+            ),
+            dns_weighings_turned_away: register(
+                to,
+                "dns_weighings_turned_away",
+                "DNS answers without the owner's policy, because too many waited for all owners' or for this one's",
+            ),
             dns_connections_refused: register(to, "dns_connections_refused", "DNS connections closed at a limit"),
             accept_faults: register(
                 to,

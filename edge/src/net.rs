@@ -79,7 +79,7 @@ pub(crate) fn width(address: IpAddr) -> u8 {
     }
 }
 
-/// Clears all bits beyond `length`: what may stand in a log (/24, /56) or be counted together (/64).
+/// Clears all bits beyond `length`.
 #[must_use]
 pub(crate) fn cut(address: IpAddr, length: u8) -> IpAddr {
     match address {
@@ -92,6 +92,13 @@ pub(crate) fn cut(address: IpAddr, length: u8) -> IpAddr {
             Ipv6Addr::from_bits(v6.to_bits() & mask).into()
         }
     }
+}
+
+/// Returns the network of an address, of which one site may use any other too: a /24, or of IPv6 a /56.
+#[must_use]
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    let address = address.to_canonical();
+    cut(address, if address.is_ipv4() { 24 } else { 56 })
 }
 
 /// Leading bits that two addresses share; none when they are of different families.
@@ -119,9 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_cut_for_logs() {
-        assert_eq!(cut("192.0.2.77".parse().unwrap(), 24).to_string(), "192.0.2.0");
-        assert_eq!(cut("2001:db8:1:2ff:3::1".parse().unwrap(), 56).to_string(), "2001:db8:1:200::");
+    fn addresses_are_cut_to_their_network() {
+        for (address, cut) in [
+            ("192.0.2.77", "192.0.2.0"),
+            ("::ffff:192.0.2.77", "192.0.2.0"),
+            ("2001:db8:1:2ff:3::1", "2001:db8:1:200::"),
+        ] {
+            assert_eq!(network(address.parse().unwrap()).to_string(), cut);
+        }
         assert_eq!(cut("192.0.2.77".parse().unwrap(), 0).to_string(), "0.0.0.0");
     }
 }

@@ -14,10 +14,11 @@ use arc_swap::ArcSwap;
 use client::{KnownNodes, Membership, Topology, Traces};
 use format::{
     Capability, Label, Locator, Mode, NodeAddress, OwnerId,
+    limits::NODES_MAX,
     wire::{NodeEntry, Role},
 };
 use sandbox::{Candidate, Steering, Tier};
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 
 use crate::{
     clock,
@@ -49,9 +50,13 @@ use crate::{
 /// Runs of policies that wait for a place, of all owners; of one owner half of what the others leave. A run may take
 /// milliseconds, so more would only wait to be told that the edge is busy.
 const RUNS_WAITING_MAX: usize = 1024;
-/// DNS questions at one time for which a policy runs, or waits to. Who asks may be spoofed, so they are few, and take
-/// little of what viewers' runs wait in.
-pub(crate) const WEIGHED_MAX: usize = 64;
+/// Bytes of DNS questions for which a policy runs, or waits to, of all owners; of one owner half of what the others
+/// leave. A question counts so many at least that 64 wait: who asks may be spoofed, and they take little of what
+/// viewers' runs wait in.
+pub(crate) const WEIGHED_BYTES_MAX: u32 = 1024 * 1024;
+pub(crate) const WEIGHED_BYTES_MIN: u32 = WEIGHED_BYTES_MAX / 64;
+// Whatever the list of nodes has room for, several questions about it wait.
+const _: () = assert!(NODES_MAX * size_of::<Candidate>() <= WEIGHED_BYTES_MAX as usize / 4);
 
 /// One edge.
 pub(crate) struct Node {
@@ -70,8 +75,8 @@ pub(crate) struct Node {
     pub(crate) policies: Arc<Policies>,
     /// A place for each run of an owner's policy.
     pub(crate) runs: Arc<Room>,
-    /// A place for each DNS question that waits for such a run.
-    pub(crate) weighed: Arc<Semaphore>,
+    /// Room for DNS questions that wait for such a run, in bytes.
+    pub(crate) weighed: Arc<Room>,
     pub(crate) cache: BlockCache,
     pub(crate) directories: Arc<Directories>,
     pub(crate) fills: Arc<Fills>,
@@ -177,17 +182,17 @@ impl Node {
         Ok(Root { opened: self.open(target, now).await?, named })
     }
 
-    /// Opens the object that a label stands for now as far as a resolver waits for it. Cancel safe.
+    /// Opens the object that a label stands for now as far as a resolver at this address waits for it. Cancel safe.
     ///
     /// # Errors
     /// As [`Self::open_label`], but for the denylist, which concerns content, and [`Fault::Slow`] or [`Fault::Busy`]
     /// while it is looked up.
-    pub(crate) async fn resolve(&self, label: &Label, now: SystemTime) -> Result<Root, Fault> {
+    pub(crate) async fn resolve(&self, label: &Label, resolver: IpAddr, now: SystemTime) -> Result<Root, Fault> {
         let named = match label.mode() {
-            Mode::Name => Some(self.names.open_soon(label.capability()).await?),
+            Mode::Name => Some(self.names.open_soon(label.capability(), resolver).await?),
             Mode::Open => None,
         };
-        let opened = self.objects.open_soon(target(label, named.as_deref(), now)?).await?;
+        let opened = self.objects.open_soon(target(label, named.as_deref(), now)?, resolver).await?;
         opened.check_lease(now)?;
         Ok(Root { opened, named })
     }

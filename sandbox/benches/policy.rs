@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use sandbox::{Chain, Config, ContentKind, CountryCode, Engine, EngineOptions, Facts, Link, Trie, admit};
+use sandbox::{Chain, Config, ContentKind, CountryCode, Engine, EngineOptions, Facts, Link, Trie, admit, answer};
 
 struct Viewer {
     country: CountryCode,
@@ -70,6 +70,16 @@ fn decisions(criterion: &mut Criterion) {
         bencher.iter(|| {
             at = (at + 7) % viewers.len();
             trie.lookup(&chain.respondent(&*viewers[at])).unwrap().status
+        });
+    });
+    let trace = chain.serve(&facts).unwrap().unwrap().trace;
+    criterion.bench_function("the answers to the same 4 questions alone", |bencher| {
+        bencher.iter(|| {
+            at = (at + 7) % viewers.len();
+            for asked in &trace {
+                let config = &chain.links()[usize::from(asked.link)].config;
+                black_box(answer(black_box(&*viewers[at]), config, &asked.question)).unwrap();
+            }
         });
     });
     let one = Chain::new(vec![link(&engine, "geo", r#"receive-deny = ["RU", "BY"]"#)]).unwrap();

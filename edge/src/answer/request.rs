@@ -12,7 +12,7 @@ use super::{
     head::{HEADER_BYTES_MAX, Head, Wants},
     page::Style,
 };
-use crate::{error::Fault, net::cut, store::hand::Hand, zone::LOCALHOST};
+use crate::{error::Fault, net::network, store::hand::Hand, zone::LOCALHOST};
 
 /// Fields of one request.
 const FIELDS_MAX: usize = 100;
@@ -259,7 +259,7 @@ pub(crate) struct Asked<'r> {
 
 /// Returns what of a viewer's address may stand in a log.
 pub(crate) fn for_logs(peer: IpAddr) -> IpAddr {
-    cut(peer, if peer.is_ipv4() { 24 } else { 56 })
+    network(peer)
 }
 
 /// Refuses what no viewer sends, so that nothing in front of us or behind us can read it another way.

@@ -184,7 +184,7 @@ async fn object(
 ) -> Answer {
     let now = std::time::SystemTime::now();
     let capability = label.capability();
-    let (steered, opened) = match node.resolve(label, now).await {
+    let (steered, opened) = match node.resolve(label, viewer.resolver, now).await {
         Ok(root) => {
             let steered = steer_to(node, &root.opened, viewer.address, viewer.place, now).await;
             let left = root.seconds_at(clock::unix_seconds(now));

@@ -9,23 +9,27 @@ use std::{
 };
 
 use format::{
-    Locator,
+    Locator, OwnerId,
     wire::{NodeEntry, Role},
 };
 use sandbox::{Candidate, CountryCode, Steering};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 
 use super::steer::{Choice, steer};
 use crate::{
     clock,
     error::Fault,
-    node::Node,
+    node::{Node, WEIGHED_BYTES_MIN},
     policy::{
         ask::{Ask, Client, continent, country_code},
         places::{Coordinates, ViewerPlace},
         program::Program,
     },
-    store::{objects::Opened, records::DNS_PATIENCE},
+    store::{
+        objects::Opened,
+        records::DNS_PATIENCE,
+        room::{Room, Taken},
+    },
 };
 
 /// How long a DNS question waits for the owner's policy to be there; for its weights it waits as for an object.
@@ -102,19 +106,29 @@ async fn weigh(
     if let Some(known) = program.recall_weights(&ask, &candidates) {
         return known;
     }
+    let Some(place) = place(&node.weighed, opened.record.lease.owner, &candidates) else {
+        node.metrics.dns_weighings_turned_away.inc();
+        return Err(Fault::Busy);
+    };
     let (of_task, opened) = (Arc::clone(node), Arc::clone(opened));
-    soon(&node.weighed, async move { of_task.steer(program, &opened, &ask, candidates).await }).await
+    soon(place, async move { of_task.steer(program, &opened, &ask, candidates).await }).await
 }
 
-/// Waits for what is made as long as a resolver does. It is made to its end in a task of its own, for who asks next.
+/// Returns a place for a question that waits for its owner's policy, by the bytes that it holds meanwhile.
+fn place(weighed: &Arc<Room>, owner: OwnerId, candidates: &[Candidate]) -> Option<Taken> {
+    let bytes = u32::try_from(size_of_val(candidates)).unwrap_or(u32::MAX);
+    weighed.try_take(owner, bytes.max(WEIGHED_BYTES_MIN))
+}
+
+/// Waits for what is made as long as a resolver does. It is made to its end in a task of its own, for who asks next,
+/// and has its place until then.
 ///
 /// # Errors
-/// [`Fault::Busy`] where there is no place for it, [`Fault::Slow`], or the fault of what is made.
+/// [`Fault::Slow`], or the fault of what is made.
 async fn soon<T: Send + 'static>(
-    places: &Arc<Semaphore>,
+    place: Taken,
     making: impl Future<Output = Result<T, Fault>> + Send + 'static,
 ) -> Result<T, Fault> {
-    let place = Arc::clone(places).try_acquire_owned().map_err(|_| Fault::Busy)?;
     let made = tokio::spawn(async move {
         let made = making.await;
         drop(place);
@@ -175,13 +189,52 @@ fn candidate(node: &Node, edge: &NodeEntry, locator: &Locator) -> Candidate {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use format::limits::NODES_MAX;
+    use sandbox::Continent;
     use tokio::time::sleep;
 
     use super::*;
+    use crate::node::WEIGHED_BYTES_MAX;
+
+    const A: OwnerId = OwnerId([1; 32]);
+    const B: OwnerId = OwnerId([2; 32]);
+    const C: OwnerId = OwnerId([3; 32]);
+
+    /// So many edges.
+    fn candidates(count: usize) -> Vec<Candidate> {
+        let country = CountryCode::UNKNOWN;
+        vec![Candidate { country, continent: Continent::Europe, region: 0, rtt_ms: 0, load: 0, holds: false }; count]
+    }
+
+    /// Returns places for as many of an owner's questions as wait at a time.
+    fn all_places(weighed: &Arc<Room>, owner: OwnerId, candidates: &[Candidate]) -> Vec<Taken> {
+        std::iter::from_fn(|| place(weighed, owner, candidates)).collect()
+    }
+
+    #[test]
+    fn one_owners_names_leave_room_for_those_of_others_to_be_weighed() {
+        let (weighed, few) = (Room::new(WEIGHED_BYTES_MAX), candidates(3));
+        let of_a = all_places(&weighed, A, &few);
+        assert_eq!(of_a.len(), 32);
+        let of_b = all_places(&weighed, B, &few);
+        assert_eq!(of_b.len(), 16);
+        assert!(place(&weighed, C, &few).is_some(), "whoever comes next finds room");
+        drop(of_a);
+        assert!(place(&weighed, B, &few).is_some(), "B has half of what is left now");
+    }
+
+    #[test]
+    fn what_waits_to_be_weighed_is_bounded_in_bytes() {
+        let (weighed, many) = (Room::new(WEIGHED_BYTES_MAX), candidates(NODES_MAX));
+        let waiting = all_places(&weighed, A, &many).len();
+        let bytes = waiting * size_of_val(&*many);
+        assert!((1..32).contains(&waiting) && bytes <= WEIGHED_BYTES_MAX as usize / 2, "{waiting}: {bytes}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_too_late_for_one_question_is_made_for_the_next_one() {
-        let (places, made) = (Arc::new(Semaphore::new(1)), Arc::new(AtomicUsize::new(0)));
+        let (weighed, made) = (Room::new(WEIGHED_BYTES_MIN), Arc::new(AtomicUsize::new(0)));
+        let place = || place(&weighed, A, &[]);
         let make = |time: Duration| {
             let made = Arc::clone(&made);
             async move {
@@ -189,11 +242,11 @@ mod tests {
                 Ok(made.fetch_add(1, Ordering::Relaxed))
             }
         };
-        assert_eq!(soon(&places, make(DNS_PATIENCE / 2)).await, Ok(0));
-        assert_eq!(soon(&places, make(2 * DNS_PATIENCE)).await, Err(Fault::Slow));
-        assert_eq!(soon(&places, make(Duration::ZERO)).await, Err(Fault::Busy), "its place is taken until it is made");
+        assert_eq!(soon(place().unwrap(), make(DNS_PATIENCE / 2)).await, Ok(0));
+        assert_eq!(soon(place().unwrap(), make(2 * DNS_PATIENCE)).await, Err(Fault::Slow));
+        assert!(place().is_none(), "its place is taken until it is made");
         sleep(2 * DNS_PATIENCE).await;
         assert_eq!(made.load(Ordering::Relaxed), 2, "it was made, though nobody waits");
-        assert_eq!(soon(&places, make(Duration::ZERO)).await, Ok(2));
+        assert!(place().is_some());
     }
 }

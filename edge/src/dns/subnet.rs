@@ -15,6 +15,8 @@ use crate::{
 /// The viewer of a question.
 #[derive(Debug, Clone)]
 pub(super) struct Viewer {
+    /// Who asks for it.
+    pub(super) resolver: IpAddr,
     /// The subnet told, or the resolver.
     pub(super) address: IpAddr,
     /// Where it is.
@@ -28,13 +30,14 @@ impl Viewer {
     pub(super) fn of(edns: Option<&Edns>, resolver: IpAddr, places: &PlaceTable) -> Self {
         let resolver = resolver.to_canonical();
         let Some(EdnsOption::Subnet(subnet)) = edns.and_then(|edns| edns.option(EdnsCode::Subnet)) else {
-            return Self { address: resolver, place: places.locate(resolver).place, told: None };
+            return Self { resolver, address: resolver, place: places.locate(resolver).place, told: None };
         };
         if subnet.source_prefix() == 0 || subnet.source_prefix() > width(subnet.addr()) {
-            return Self { address: resolver, place: places.locate(resolver).place, told: Some((*subnet, 0)) };
+            let place = places.locate(resolver).place;
+            return Self { resolver, address: resolver, place, told: Some((*subnet, 0)) };
         }
         let located = places.locate(subnet.addr());
-        Self { address: subnet.addr(), place: located.place, told: Some((*subnet, located.prefix)) }
+        Self { resolver, address: subnet.addr(), place: located.place, told: Some((*subnet, located.prefix)) }
     }
 
     /// Returns the option of the answer: the subnet as told, and the scope used; zero when the answer is everybody's.

@@ -5,13 +5,12 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use client::{KnownNodes, Reader, ReaderOptions, Traces};
 use sandbox::{Engine, EngineOptions};
-use tokio::sync::Semaphore;
 
 use super::{Parts, StartError, loaded::Secured};
 use crate::{
     config::Config,
     metrics::Metrics,
-    node::{Node, WEIGHED_MAX},
+    node::{Node, WEIGHED_BYTES_MAX},
     policy::{
         ask::BucketKey, denylist::Denylist, library::PolicyLibrary, places::PlaceTable, policies::Policies,
         versions::SeenVersions,
@@ -19,7 +18,7 @@ use crate::{
     secret::ZoneSecret,
     store::{
         cache::BlockCache, directories::Directories, miss::Fills, names::Names, objects::Objects, region::Region,
-        register::Register,
+        register::Register, room::Room,
     },
 };
 
@@ -56,6 +55,8 @@ pub(super) fn build(
     let reader = Arc::new(Reader::new(Arc::clone(transport), Arc::clone(topology), place, options));
     let cache = BlockCache::new(config.cache.block_bytes_max);
     let register = Arc::new(Register::default());
+    let turned_away = metrics.dns_look_ups_turned_away.clone();
+    let objects = Objects::new(Arc::clone(&reader), &config.cache, Arc::clone(&register), turned_away.clone());
     let fill_bytes_max = config.cache.fill_bytes_max;
     let region = config.peers.as_ref().map(|peers| {
         let own = (config.name.clone(), config.place.region.clone());
@@ -66,12 +67,12 @@ pub(super) fn build(
         config.traces.as_ref().map(|traces| Traces::start(traces, "evernear-edge", &config.name)).transpose()?;
     Ok(Node {
         public: config.public_addresses(),
-        objects: Arc::new(Objects::new(Arc::clone(&reader), &config.cache, Arc::clone(&register))),
-        names: Arc::new(Names::new(reader, &config.cache, Arc::clone(&register))),
+        objects: Arc::new(objects),
+        names: Arc::new(Names::new(reader, &config.cache, Arc::clone(&register), turned_away)),
         register,
         policies: Arc::new(policies),
         runs: Node::room_of_runs(),
-        weighed: Arc::new(Semaphore::new(WEIGHED_MAX)),
+        weighed: Room::new(WEIGHED_BYTES_MAX),
         topology: Arc::clone(topology),
         membership: parts.membership.clone(),
         known_nodes,

@@ -12,6 +12,7 @@ mod told;
 
 use std::{
     collections::{HashMap, HashSet},
+    net::IpAddr,
     sync::{Arc, Mutex, atomic::AtomicU64},
     time::{Duration, Instant},
 };
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use client::{Known, ReadError, Reader, Scope};
 use format::{Capability, Locator, NodeName, OwnerId, Record};
 use moka::{future, policy::EvictionPolicy, sync};
+use prometheus_client::metrics::counter::Counter;
 use tokio::{runtime::Handle, time::timeout};
 
 pub(crate) use self::look::{Content, Look};
@@ -91,7 +93,13 @@ enum Asker {
 }
 
 impl<T: Content> Records<T> {
-    pub(crate) fn new(reader: Arc<Reader>, config: &CacheConfig, register: Arc<Register>) -> Self {
+    /// Looks records up by this reader, and counts what is looked up for no resolver because too much is.
+    pub(crate) fn new(
+        reader: Arc<Reader>,
+        config: &CacheConfig,
+        register: Arc<Register>,
+        turned_away: Counter,
+    ) -> Self {
         Self {
             reader,
             opened: future::Cache::builder().max_capacity(config.objects_max).weigher(weigh::<T>).build(),
@@ -105,7 +113,7 @@ impl<T: Content> Records<T> {
                 .build(),
             known: sync::Cache::new(KNOWN_MAX),
             watches: Watches::new(),
-            admission: Admission::new(),
+            admission: Admission::new(turned_away),
             register,
             again: Mutex::default(),
             doubts: AtomicU64::new(0),
@@ -134,13 +142,17 @@ impl<T: Content> Records<T> {
         }
     }
 
-    /// The same for a resolver: what is not open is looked up behind it, and it does not wait long for that. Cancel
-    /// safe.
+    /// The same for a resolver at this address: what is not open is looked up behind it, and it does not wait long for
+    /// that. Cancel safe.
     ///
     /// # Errors
     /// As [`Self::open`]; [`Fault::Slow`] while it is looked up, [`Fault::Busy`] when too much else is. Then what the
     /// change feed never told of is [`Fault::Unknown`].
-    pub(crate) async fn open_soon(self: &Arc<Self>, capability: &Capability) -> Result<Arc<T>, Fault> {
+    pub(crate) async fn open_soon(
+        self: &Arc<Self>,
+        capability: &Capability,
+        resolver: IpAddr,
+    ) -> Result<Arc<T>, Fault> {
         let locator = capability.locator();
         let late = |_| Fault::Slow;
         match self.held(&locator).await {
@@ -150,7 +162,8 @@ impl<T: Content> Records<T> {
             }
             Held::Fault(fault) => Err(fault),
             Held::Nothing => {
-                let place = self.admission.resolver(self.register.standing(&locator, Instant::now()))?;
+                let standing = self.register.standing(&locator, Instant::now());
+                let place = self.admission.resolver(standing, resolver)?;
                 let (records, capability) = (Arc::clone(self), capability.clone());
                 let opening = self.control.spawn(async move {
                     let opened = records.open_cold(&capability, Asker::Resolver).await;

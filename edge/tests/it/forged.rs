@@ -1,96 +1,42 @@
 //! Labels that somebody made up, with good checks: the check has no secret.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::Ipv4Addr, time::Duration};
 
 use format::{Capability, Label};
 use testing::{noise_of, until};
-use tokio::{
-    net::UdpSocket,
-    time::{MissedTickBehavior, interval, timeout},
+use tokio::time::timeout;
+
+use crate::{
+    flood::{self, Flood},
+    site::{Site, Stored, label_of_nothing},
 };
 
-use crate::site::{Site, Stored, label_of_nothing};
-
-/// Two thousand a second.
-const EVERY: Duration = Duration::from_millis(10);
-const AT_ONCE: u64 = 20;
 /// A look-up asks several nodes, one after the other.
-const RECORD_TIME: Duration = Duration::from_millis(200);
+pub(crate) const RECORD_TIME: Duration = Duration::from_millis(200);
 
-/// `LABEL.evernear.example A?` of the label number so many.
-fn question(number: u64) -> Vec<u8> {
+/// A question about the label number so many.
+pub(crate) fn question(number: u64) -> Vec<u8> {
     let mut capability = [0xf0; 32];
     capability[..8].copy_from_slice(&number.to_le_bytes());
-    let label = Label::open(Capability::from_bytes(capability)).to_string();
-    let mut message = vec![number.to_le_bytes()[0], number.to_le_bytes()[1], 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in [&*label, "evernear", "example"] {
-        message.push(u8::try_from(label.len()).unwrap());
-        message.extend(label.as_bytes());
-    }
-    message.extend([0, 0, 1, 0, 1]);
-    message
-}
-
-/// What came back of a flood.
-#[derive(Default)]
-struct Flood {
-    sent: AtomicU64,
-    /// NXDOMAIN.
-    turned_away: AtomicU64,
-}
-
-impl Flood {
-    /// Asks for labels, each another, until dropped.
-    async fn pour(self: Arc<Self>, socket: Arc<UdpSocket>) {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        loop {
-            ticks.tick().await;
-            for _ in 0..AT_ONCE {
-                let number = self.sent.fetch_add(1, Ordering::Relaxed);
-                // A full queue loses it, as it would on a wire.
-                let _ = socket.send(&question(number)).await;
-            }
-        }
-    }
-
-    async fn drain(self: Arc<Self>, socket: Arc<UdpSocket>) {
-        let mut answer = [0; 1232];
-        while let Ok(length) = socket.recv(&mut answer).await {
-            if length > 3 && answer[3] & 0x0f == 3 {
-                self.turned_away.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
+    let label = Label::open(Capability::from_bytes(capability));
+    flood::question(number, &format!("{label}.evernear.example"))
 }
 
 /// Reads objects that nobody read before, one after the other, beside a flood; returns how much of the flood was
 /// answered by then, and how often nodes were asked for records.
 async fn read_beside_a_flood(site: &Site, cold: &[Stored]) -> (u64, u64, u64) {
     site.weather.late(RECORD_TIME);
-    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-    socket.connect(site.edge.dns.unwrap()).await.unwrap();
-    let (flood, before) = (Arc::new(Flood::default()), site.weather.look_ups());
-    let pouring = tokio::spawn(Arc::clone(&flood).pour(Arc::clone(&socket)));
-    let draining = tokio::spawn(Arc::clone(&flood).drain(socket));
-    until("the flood", async || flood.sent.load(Ordering::Relaxed) > 2_000).await;
+    let before = site.weather.look_ups();
+    let flood = Flood::pour(site.edge.dns.unwrap(), &[Ipv4Addr::LOCALHOST.into()], question).await;
     for stored in cold {
         let answer = site.get(stored, "/", &[]).await;
         assert!(answer.status() == 200 && answer.body() == stored.bytes, "{}", answer.head);
     }
-    let (sent, turned_away) = (flood.sent.load(Ordering::Relaxed), flood.turned_away.load(Ordering::Relaxed));
-    pouring.abort();
-    draining.abort();
-    (sent, turned_away, site.weather.look_ups() - before)
+    (flood.sent(), flood.turned_away(), site.weather.look_ups() - before)
 }
 
-async fn cold(site: &Site) -> Vec<Stored> {
+/// Stores objects that nobody reads yet.
+pub(crate) async fn cold(site: &Site) -> Vec<Stored> {
     let mut cold = Vec::new();
     for seed in 0..12 {
         cold.push(site.store("a.bin", "application/octet-stream", noise_of(seed, 20_000)).await);

@@ -13,6 +13,7 @@ mod dns;
 mod ends;
 mod fields;
 mod film;
+mod flood;
 mod follow;
 mod forged;
 #[path = "../../../sandbox/tests/it/guest.rs"]
@@ -34,6 +35,7 @@ mod programs;
 mod purge;
 mod ready;
 mod redbot;
+mod shares;
 mod site;
 mod slow;
 mod smuggling;

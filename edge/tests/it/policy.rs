@@ -12,7 +12,7 @@ use crate::{
     site::{Site, other_edge},
 };
 
-const GEO: &[u8] = include_bytes!("../../../policies/prebuilt/geo.wasm");
+pub(crate) const GEO: &[u8] = include_bytes!("../../../policies/prebuilt/geo.wasm");
 pub(crate) const TTL: &[u8] = include_bytes!("../../../policies/prebuilt/ttl.wasm");
 
 async fn publish(site: &Site, name: &PolicyName, sequence: u64, config: &str) {

@@ -1,15 +1,12 @@
 //! Tests of what is kept beside an answer that takes the place of another.
 
 use client::{Reader, ReaderOptions, Topology, Transport};
+use prometheus_client::metrics::counter::Counter;
 use sandbox::Marks;
 use testing::{MemoryTransport, Sample};
 
 use super::*;
-use crate::{
-    config::CacheConfig,
-    policy::decision::Decision,
-    store::{objects::Objects, register::Register},
-};
+use crate::{config::CacheConfig, policy::decision::Decision, store::objects::Objects};
 
 /// Opens the object of a seed; each time another reading of its record.
 async fn opened(seed: u8) -> Arc<Opened> {
@@ -19,7 +16,7 @@ async fn opened(seed: u8) -> Arc<Opened> {
     origins.put_record(&node.name, &sample.sealed.locator, record).await.unwrap();
     let (topology, place) = (Arc::new(Topology::new(vec![node])), testing::place("here"));
     let reader = Reader::new(origins as _, topology, place, ReaderOptions::default());
-    let objects = Objects::new(Arc::new(reader), &CacheConfig::default(), Arc::new(Register::default()));
+    let objects = Objects::new(Arc::new(reader), &CacheConfig::default(), Arc::default(), Counter::default());
     Arc::new(objects).open(&sample.sealed.capability).await.unwrap()
 }
 

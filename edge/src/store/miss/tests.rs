@@ -2,6 +2,7 @@
 
 use client::{ReaderOptions, Topology, Transport};
 use format::wire::NodeEntry;
+use prometheus_client::metrics::counter::Counter;
 use testing::{Fault as NodeFault, FaultyTransport, MemoryTransport, Sample, until};
 use tokio::time::{Instant as Virtual, timeout};
 
@@ -12,7 +13,6 @@ use crate::{
         body::Body,
         hand::{Content, Hand},
         objects::Objects,
-        register::Register,
     },
 };
 
@@ -56,7 +56,7 @@ impl Scene {
         let topology = Arc::new(Topology::new(nodes));
         let reader = Reader::new(slow, topology, testing::place("here"), ReaderOptions::default());
         let (reader, config) = (Arc::new(reader), CacheConfig::default());
-        let objects = Arc::new(Objects::new(Arc::clone(&reader), &config, Arc::new(Register::default())));
+        let objects = Arc::new(Objects::new(Arc::clone(&reader), &config, Arc::default(), Counter::default()));
         let room_bytes = (ROOM_BLOCKS * BLOCK_BYTES) as u64;
         let cache = BlockCache::new(block_bytes_max);
         let fills = Arc::new(Fills::new(reader, cache, room_bytes, None, Arc::new(Metrics::new())));

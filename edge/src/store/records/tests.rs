@@ -60,7 +60,7 @@ impl Scene {
         let (place, behind) = (testing::place("here"), Behind::default());
         let way = Arc::new(Intercepted::over(Arc::clone(&origins) as _, behind.clone()));
         let reader = Reader::new(way, topology, place, ReaderOptions::default());
-        let records = Records::new(Arc::new(reader), &config.unwrap().cache, Arc::default());
+        let records = Records::new(Arc::new(reader), &config.unwrap().cache, Arc::default(), Counter::default());
         let it = Self { nodes, origins, behind, sample, records: Arc::new(records) };
         it.renew(1).await;
         it
