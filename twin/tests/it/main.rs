@@ -9,6 +9,7 @@ mod names;
 mod owner;
 mod policy;
 mod put_again;
+mod proof;
 mod recover;
 mod small_cluster;
 mod store;
