@@ -217,6 +217,7 @@ async fn run(service: Arc<Service>, door: door::Listening, router: Router, lock:
     if timeout(drain, service.tasks.wait()).await.is_err() {
         tracing::warn!("some uploads did not end in time and are cut");
         service.cut.cancel();
+    service.tasks.spawn(service.clone().end_removals_often());
         // What is left tells nodes that an upload is no more; the next start does what this one cannot.
         let _ = timeout(drain, service.tasks.wait()).await;
     }
