@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Error;
+use api::StoreError;
 use client::{IdentityError, PlacementError, ReadError, Unwritable, UploadError};
 use format::OpenError as ObjectError;
 use origin::catalog::OpenError;
@@ -530,6 +531,18 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
         Unwritable::Full => "free some room there, then the same command again",
         Unwritable::ReadOnly => {
             "mount it so that it can be written (`dmesg` tells whether an error made it read-only), then the same command again"
+    if let Some(error) = cause.downcast_ref::<StoreError>() {
+        return match error {
+            StoreError::NoDatabase { .. } => Some((
+                Class::Failed,
+                Some(
+                    "move it away, with the files whose names begin as its own does, and make tokens again; what was stored stays",
+                ),
+            )),
+            StoreError::Later { .. } => Some((Class::Failed, Some("the version of this program that wrote it"))),
+            _ => None,
+        };
+    }
         }
     };
     Some((Class::Failed, Some(advice)))
