@@ -22,6 +22,7 @@ use twin::{
 use crate::{
     command_line::{self, UsageFault},
     commands::{Options, node::DrainError},
+    held_room::HeldRoom,
     output,
 };
 
@@ -182,6 +183,11 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
     }
     if let Some(Interrupted { signal }) = cause.downcast_ref() {
         return Some((Class::Interrupted(*signal), None));
+    }
+    if cause.is::<HeldRoom>() {
+        let advice = "`evernear ls --unfinished` shows them: the same `put` goes on with one, and `evernear rm --unfinished` ends them all \
+                      and frees their room";
+        return Some((Class::Cluster, Some(advice)));
     }
     if cause.is::<ClockError>() {
         let advice = "set the clock of this machine (`timedatectl` shows it), then the same command again; if it is right, the nodes' \
@@ -525,12 +531,6 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
         };
         return Some((Class::Failed, Some(advice)));
     }
-    // Whatever was written: every chain that ends here names the file.
-    let disk = cause.downcast_ref::<io::Error>().and_then(|error| Unwritable::of(error))?;
-    let advice = match disk {
-        Unwritable::Full => "free some room there, then the same command again",
-        Unwritable::ReadOnly => {
-            "mount it so that it can be written (`dmesg` tells whether an error made it read-only), then the same command again"
     if let Some(error) = cause.downcast_ref::<StoreError>() {
         return match error {
             StoreError::NoDatabase { .. } => Some((
@@ -543,6 +543,12 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             _ => None,
         };
     }
+    // Whatever was written: every chain that ends here names the file.
+    let disk = cause.downcast_ref::<io::Error>().and_then(|error| Unwritable::of(error))?;
+    let advice = match disk {
+        Unwritable::Full => "free some room there, then the same command again",
+        Unwritable::ReadOnly => {
+            "mount it so that it can be written (`dmesg` tells whether an error made it read-only), then the same command again"
         }
     };
     Some((Class::Failed, Some(advice)))
