@@ -42,6 +42,7 @@ mod purge;
 mod quota;
 mod rate;
 mod refusal;
+mod removals;
 mod routes;
 mod run;
 mod service;

@@ -42,7 +42,8 @@ pub struct Api;
 pub struct Running {
     /// Where it listens.
     pub local_addr: SocketAddr,
-    /// Where this machine reaches it: by TLS under the name of its certificate.
+    /// Where this machine reaches it: by TLS under the first of `hosts` that its certificate is for, or else the
+    /// certificate's first name.
     pub url: String,
     service: Weak<Service>,
     defaults: SharedDefaults,
@@ -108,7 +109,7 @@ impl Api {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
         let tls = tls(&config.api).await?;
-        let url = url_of(local_addr, tls.as_ref().map(|tls| tls.certificate().name()));
+        let url = url_of(local_addr, tls.as_ref().map(|tls| name_in_links(&config.api.hosts, tls.certificate())));
         let folder = |source| StartError::Folder { path: state.to_owned(), source };
         lock.set_len(0).and_then(|()| writeln!(lock, "{url}")).map_err(folder)?;
         tokio::task::spawn_blocking(console::prepare).await.map_err(|_| StoreError::Closed)?;
@@ -192,6 +193,12 @@ async fn tls(config: &ApiConfig) -> Result<Option<Arc<Terminator>>, StartError> 
     Ok(Some(Arc::new(Terminator::new(Arc::new(certificate), &["http/1.1"])?)))
 }
 
+/// Returns the name by which the twin is reached: the operator's word, where the certificate is for it. A certificate
+/// may be for names that lead elsewhere.
+fn name_in_links(hosts: &[String], certificate: &Certificate) -> Option<String> {
+    hosts.iter().find(|host| certificate.is_for(host)).cloned().or_else(|| certificate.name())
+}
+
 fn files(config: &ApiConfig) -> Option<CertificateFiles> {
     Some(CertificateFiles { certificate: config.certificate.clone()?, key: config.key.clone()? })
 }
@@ -210,6 +217,7 @@ async fn run(service: Arc<Service>, door: door::Listening, router: Router, lock:
     service.tasks.spawn(door::accept(service.clone(), door, router));
     service.tasks.spawn(service.clone().sweep_often());
     service.tasks.spawn(service.clone().reconcile_often());
+    service.tasks.spawn(service.clone().end_removals_often());
     service.tasks.spawn(service.clone().watch_tokens());
     service.stop.cancelled().await;
     service.tasks.close();

@@ -40,6 +40,7 @@ use client::Unwritable;
 use format::{Locator, PolicyName};
 use sqlx::{
     Connection, SqliteConnection, SqlitePool,
+    migrate::MigrateError,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::{
@@ -80,6 +81,8 @@ pub(crate) const PARTS_MAX: u64 = 10_000;
 /// low byte of a code is what it is about.
 const SQLITE_FULL: u32 = 13;
 const SQLITE_READ_ONLY: u32 = 8;
+/// What it says of a file that is damaged, or none of its own.
+const SQLITE_DAMAGED: [u32; 2] = [11, 26];
 
 /// Why the store cannot be read or written; the twin's machine is at fault.
 #[derive(Debug, thiserror::Error)]
@@ -107,9 +110,23 @@ pub enum StoreError {
         /// What SQLite says.
         reason: String,
     },
-    /// The file is of a later version, or damaged.
+    /// It is no file of SQLite's, or parts of it do not read.
+    #[error("{}, the file of tokens and uploads, is damaged", path.display())]
+    NoDatabase {
+        /// Which.
+        path: PathBuf,
+        /// What SQLite says.
+        source: sqlx::Error,
+    },
+    /// A later version of this program wrote it.
+    #[error("a later version of this program wrote {}, the file of tokens and uploads", path.display())]
+    Later {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The file was edited.
     #[error("the file of tokens and uploads cannot be brought up to date")]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Migration(#[from] MigrateError),
     /// What stands in it is none of ours.
     #[error("the table {table} of the API's file is damaged")]
     Damaged {
@@ -158,13 +175,34 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(|said| said.code()?.parse::<u32>().ok());
-        match code.map(|code| code & 0xff) {
+        match primary_code(&error) {
             Some(SQLITE_FULL) => Self::Unwritable { disk: Unwritable::Full },
             Some(SQLITE_READ_ONLY) => Self::Unwritable { disk: Unwritable::ReadOnly },
             _ => Self::Sqlite(error),
         }
     }
+}
+
+impl StoreError {
+    /// Says what it means when this file is opened.
+    fn of_file(self, path: PathBuf) -> Self {
+        match self {
+            Self::Migration(MigrateError::VersionMissing(_)) => Self::Later { path },
+            Self::Sqlite(source)
+            | Self::Migration(MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _))
+                if primary_code(&source).is_some_and(|code| SQLITE_DAMAGED.contains(&code)) =>
+            {
+                Self::NoDatabase { path, source }
+            }
+            error => error,
+        }
+    }
+}
+
+/// Returns what an error of SQLite's is about.
+fn primary_code(error: &sqlx::Error) -> Option<u32> {
+    let code = error.as_database_error().and_then(|said| said.code()?.parse::<u32>().ok());
+    code.map(|code| code & 0xff)
 }
 
 /// One change of the store.
@@ -496,8 +534,12 @@ impl Store {
         let made = path.clone();
         let prepared = tokio::task::spawn_blocking(move || private(&made)).await.map_err(|_| StoreError::Closed)?;
         prepared.map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
+        Self::open_file(&path).await.map_err(|error| error.of_file(path))
+    }
+
+    async fn open_file(path: &Path) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
-            .filename(&path)
+            .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY)

@@ -203,6 +203,7 @@ pub(crate) async fn file(
             let wait = due.saturating_sub(service.lived()).max(1);
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "ERROR_UNAVAILABLE", message).after(wait)
         }
+        None if upload.is_whole() && !upload.is_part() => Refusal::being_stored(),
         None => Refusal::not_found("the upload is not whole yet"),
     };
     let locator = upload.locator.ok_or_else(unfinished)?;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Error;
+use api::StoreError;
 use client::{IdentityError, PlacementError, ReadError, Unwritable, UploadError};
 use format::OpenError as ObjectError;
 use origin::catalog::OpenError;
@@ -21,6 +22,7 @@ use twin::{
 use crate::{
     command_line::{self, UsageFault},
     commands::{Options, node::DrainError},
+    held_room::HeldRoom,
     output,
 };
 
@@ -181,6 +183,11 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
     }
     if let Some(Interrupted { signal }) = cause.downcast_ref() {
         return Some((Class::Interrupted(*signal), None));
+    }
+    if cause.is::<HeldRoom>() {
+        let advice = "`evernear ls --unfinished` shows them: the same `put` goes on with one, and `evernear rm --unfinished` ends them all \
+                      and frees their room";
+        return Some((Class::Cluster, Some(advice)));
     }
     if cause.is::<ClockError>() {
         let advice = "set the clock of this machine (`timedatectl` shows it), then the same command again; if it is right, the nodes' \
@@ -523,6 +530,18 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             IndexError::Io { .. } | IndexError::Random(_) => return None,
         };
         return Some((Class::Failed, Some(advice)));
+    }
+    if let Some(error) = cause.downcast_ref::<StoreError>() {
+        return match error {
+            StoreError::NoDatabase { .. } => Some((
+                Class::Failed,
+                Some(
+                    "move it away, with the files whose names begin as its own does, and make tokens again; what was stored stays",
+                ),
+            )),
+            StoreError::Later { .. } => Some((Class::Failed, Some("the version of this program that wrote it"))),
+            _ => None,
+        };
     }
     // Whatever was written: every chain that ends here names the file.
     let disk = cause.downcast_ref::<io::Error>().and_then(|error| Unwritable::of(error))?;

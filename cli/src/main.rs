@@ -9,6 +9,7 @@ mod failures;
 mod fault;
 mod handover;
 mod heap;
+mod held_room;
 mod lease_times;
 mod log_lines;
 mod moment;

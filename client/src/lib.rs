@@ -54,7 +54,7 @@ pub use offload::offload;
 pub use placement::{Placement, PlacementAsk, PlacementError, Weight, place, zone_columns_max};
 pub use planted::{Bug, planted};
 pub use reach::{is_port_taken, is_usable_folder};
-pub use reader::{Bottleneck, Known, Near, RECORD_NODES_MAX, ReadError, Reader, ReaderOptions, StripeRead};
+pub use reader::{Bottleneck, Known, Near, RECORD_NODES_MAX, ReadError, Reader, ReaderOptions, Shown, StripeRead};
 pub use rebuild::{RebuildSource, SourceChoice, TooFewSources};
 pub use refused::{RefusedList, RefusedListError, Serial, refused_from_file};
 pub use repair::{RepairError, RepairPlan, Repaired, repair};

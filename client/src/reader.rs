@@ -33,7 +33,7 @@ use fetch::Fetched;
 pub use fetch::Near;
 use link::{Link, Room};
 pub use options::{Bottleneck, ReaderOptions};
-pub use records::{Known, RECORD_NODES_MAX};
+pub use records::{Known, RECORD_NODES_MAX, Shown};
 
 /// The expected time of a strip on a shelf, and the time after which its disk is doubted like a node.
 const SHELF_TIME: Duration = Duration::from_millis(2);

@@ -260,3 +260,40 @@ fn encode(suite: Suite, owner: OwnerId, layout: Option<&Layout>) -> Vec<u8> {
 fn head(suite: Suite, owner: OwnerId) -> FieldsWriter {
     FieldsWriter::default().uint(key::VERSION, FORMAT_VERSION).uint(key::SUITE, suite.id()).bytes(key::OWNER, &owner.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored_as(redundancy: &str) -> PublicManifest {
+        let redundancy = redundancy.parse().unwrap();
+        let layout =
+            Layout { redundancy, stripes: 1, tail_columns: 1, body_bytes: 0, tail_bytes: 1000, root: Root([7; 32]) };
+        let encoded = encode(Suite::ChaCha20Poly1305, OwnerId([1; 32]), Some(&layout));
+        PublicManifest::decode(encoded.into()).unwrap()
+    }
+
+    #[test]
+    fn a_lease_takes_parity_away_but_never_the_last_of_it_and_adds_none() {
+        for (stored, profile, columns) in [
+            ("1+2", "1+1", 2),
+            ("1+2", "1+0", 3),
+            ("1+1", "1+0", 2),
+            ("1+0", "1+0", 1),
+            ("4+2", "4+1", 5),
+            ("4+2", "4+2", 6),
+            ("4+2", "4+3", 6),
+            ("4+2", "3+1", 6),
+            ("4+2", "archive", 6),
+        ] {
+            let public = stored_as(stored);
+            let under = public.clone().under(profile.parse().unwrap());
+            assert_eq!(under.columns(), columns, "{stored} under {profile}");
+            assert_eq!(
+                (under.id(), under.row_columns()),
+                (public.id(), public.row_columns()),
+                "{stored} under {profile}"
+            );
+        }
+    }
+}

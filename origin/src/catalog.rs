@@ -23,6 +23,7 @@ use format::{
     BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, Purge, Record,
     wire::{ChangePage, NodeEntry, Note, Obstacle, Ticket},
 };
+use sqlx::migrate::MigrateError;
 
 pub use self::{
     postgres::PostgresCatalog,
@@ -119,6 +120,14 @@ pub enum CatalogError {
     /// The engine failed or was too busy; try again later.
     #[error("{}", unavailable(.0))]
     Unavailable(#[from] sqlx::Error),
+    /// One that was away when it was opened is not the one that it should be, and was left as it is.
+    #[error("the catalog {found}, and catalog {noted} was looked for")]
+    Other {
+        /// The catalog looked for.
+        noted: CatalogId,
+        /// What it is.
+        found: Found,
+    },
     /// A row cannot be read back; an operator must restore the catalog.
     #[error("the catalog holds a damaged row in {table}")]
     Damaged {
@@ -131,6 +140,20 @@ impl CatalogError {
     /// Returns whether the catalog's disk takes no write, until somebody makes room.
     pub(crate) fn is_full(&self) -> bool {
         matches!(self, Self::Unavailable(error) if is_full(error))
+    }
+}
+
+/// Of a catalog that is opened late.
+impl From<OpenError> for CatalogError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Other { noted, found } => Self::Other { noted, found },
+            OpenError::Engine(said)
+            | OpenError::Migration(MigrateError::Execute(said) | MigrateError::ExecuteMigration(said, _)) => {
+                Self::Unavailable(said)
+            }
+            error => Self::Unavailable(sqlx::Error::Configuration(error.into())),
+        }
     }
 }
 

@@ -399,6 +399,9 @@ async fn begin(
         Err(StartError::Catalog(CatalogError::Unavailable(error))) => {
             tracing::error!(%error, "the catalog is not available: only reads are served until it is");
         }
+        Err(StartError::Catalog(CatalogError::Other { noted, found })) => {
+            return Err(StrangeCatalog::Other { path: node.config.data_dir.clone(), noted, found }.into());
+        }
         announced => announced?,
     }
     tracing::info!(node = %node.config.name, %local_addr, "origin started");
@@ -417,7 +420,12 @@ pub(crate) async fn know_catalog(node: &Node) -> Result<(), RefreshError> {
 }
 
 async fn look_at_catalog(node: &Node) -> Result<(), RefreshError> {
-    let found = node.catalog.identity().await?;
+    let found = match node.catalog.identity().await {
+        Err(CatalogError::Other { noted, found }) => {
+            return Err(StrangeCatalog::Other { path: node.config.data_dir.clone(), noted, found }.into());
+        }
+        found => found?,
+    };
     let noted = match node.catalog_id.get() {
         Some(known) => Some(*known),
         None => node.off_reactor(|store| read_note(store)).await??,

@@ -28,7 +28,7 @@ mod telling;
 pub use over::Over;
 pub use removal::Removed;
 pub use renewal::{Renewal, Sooner};
-pub(crate) use telling::Patience;
+pub(crate) use telling::{Patience, Shown};
 
 /// How many leases are changed concurrently. Each node gets a call for most of them, over one connection, which takes
 /// 128 calls at once; a reader of records needs some of these too.

@@ -9,9 +9,8 @@ use std::{
     time::Duration,
 };
 
-use api::Api;
+use api::{Api, StartError, StoreError};
 use format::{OwnerSecret, Profile};
-use origin::catalog::is_damaged_sqlite;
 use sandbox::guard::ChildCommand;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -61,7 +60,7 @@ pub(crate) enum AgentFault {
     Damaged { path: PathBuf },
     /// The API does not start.
     #[error(transparent)]
-    Start(#[from] api::StartError),
+    Start(#[from] StartError),
     /// Work off the reactor did not come back.
     #[error("opening the owner key was cut short")]
     Lost(#[from] tokio::task::JoinError),
@@ -114,10 +113,8 @@ impl Agent {
         let stop = CancellationToken::new();
         match Api::start(&config, state, twin, compiler, stop.clone()).await {
             Ok(running) => Ok(Self { running, stop }),
-            Err(error) => {
-                let path = state.join(api::STORE_FILE);
-                if is_damaged_sqlite(&path).await { Err(AgentFault::Damaged { path }) } else { Err(error.into()) }
-            }
+            Err(StartError::Store(StoreError::NoDatabase { path, .. })) => Err(AgentFault::Damaged { path }),
+            Err(error) => Err(error.into()),
         }
     }
 

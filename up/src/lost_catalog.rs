@@ -26,6 +26,8 @@ const UNFINISHED: &str =
     "The catalog is being made again from the disks. `evernear up` goes on with it and removes this file.\n";
 /// How the names of a catalog's files end. The file itself is last: while it is there, a crash is gone on with.
 const ENDS: [&str; 3] = ["-shm", "-wal", ""];
+/// How the name of one that is set aside begins, before the time.
+const ASIDE: &str = "catalog.damaged-";
 
 /// Why the catalog is not made again.
 #[derive(Debug, thiserror::Error)]
@@ -76,8 +78,8 @@ impl LostCatalog<'_> {
     /// [`CatalogFault`]. What was read until then stays, and the next start goes on.
     pub(crate) async fn make_again(self, now: u64) -> Result<(), CatalogFault> {
         let (catalog, mark) = (self.around.catalog.clone(), self.around.unfinished.clone());
-        let looked = catalog.clone();
-        let mut found = client::offload(move || Found::at(&looked)).await??;
+        let (looked, marked) = (catalog.clone(), mark.clone());
+        let mut found = client::offload(move || Found::at(&looked, &marked)).await??;
         if found == Found::There && is_damaged_sqlite(&catalog).await {
             found = Found::Damaged;
         }
@@ -115,21 +117,23 @@ impl LostCatalog<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Nothing,
-    /// No database, or an empty file, which is one without a table.
+    /// No database, or an empty file, which is one without a table, or one of whose files a start that was cut short
+    /// had set some aside.
     Damaged,
     There,
 }
 
 impl Found {
-    /// Looks before anything opens it: beside an empty file SQLite removes the log, which may have all there is. Blocks
-    /// on the disk.
-    fn at(catalog: &Path) -> Result<Self, CatalogFault> {
+    /// Looks before anything opens it: beside an empty file SQLite removes the log, which may have all there is, and
+    /// beside one whose log was set aside it makes another. Blocks on the disk.
+    fn at(catalog: &Path, mark: &Path) -> Result<Self, CatalogFault> {
         let io = |source| CatalogFault::Io { path: catalog.to_owned(), source };
         match fs::symlink_metadata(catalog) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::Nothing),
             Err(error) => Err(io(error)),
             // A link to what is not there may lead to a disk that is not mounted.
             Ok(_) if fs::metadata(catalog).map_err(io)?.len() == 0 => Ok(Self::Damaged),
+            Ok(_) if begun_aside(catalog, mark).map_err(io)?.is_some() => Ok(Self::Damaged),
             Ok(_) => Ok(Self::There),
         }
     }
@@ -141,14 +145,31 @@ fn begin(catalog: &Path, mark: &Path, found: Found, now: u64) -> Result<bool, Ca
     if found == Found::There && !mark.exists() {
         return Ok(false);
     }
+    let unmoved = |source| CatalogFault::Io { path: catalog.to_owned(), source };
+    let begun = begun_aside(catalog, mark).map_err(unmoved)?;
     let unwritten = |source| CatalogFault::Io { path: mark.to_owned(), source };
     client::keep(mark, UNFINISHED.as_bytes()).map_err(unwritten)?;
     if found == Found::Damaged {
-        let aside = catalog.with_file_name(format!("catalog.damaged-{now}.sqlite"));
-        set_aside(catalog, &aside).map_err(|source| CatalogFault::Io { path: catalog.to_owned(), source })?;
+        let aside = begun.unwrap_or_else(|| catalog.with_file_name(format!("{ASIDE}{now}.sqlite")));
+        set_aside(catalog, &aside).map_err(unmoved)?;
         tracing::error!(aside = %aside.display(), "the catalog is damaged: it is set aside and made again; publish policies again");
     }
     Ok(true)
+}
+
+/// Returns where a start that was cut short had begun to move a damaged catalog: its log is there, and the file is not.
+/// Blocks on the disk.
+fn begun_aside(catalog: &Path, mark: &Path) -> io::Result<Option<PathBuf>> {
+    let Some(folder) = catalog.parent().filter(|_| mark.exists()) else { return Ok(None) };
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let name = name.to_str().filter(|name| name.starts_with(ASIDE)).unwrap_or_default();
+        let of = ENDS.iter().filter(|end| !end.is_empty()).find_map(|end| name.strip_suffix(end));
+        if let Some(aside) = of.map(|of| folder.join(of)).filter(|aside| !aside.exists()) {
+            return Ok(Some(aside));
+        }
+    }
+    Ok(None)
 }
 
 /// Moves the files of a catalog, durably.
@@ -214,16 +235,60 @@ mod tests {
     }
 
     #[test]
+    fn a_catalog_that_was_set_aside_in_part_gets_one_name_for_all_its_files() {
+        let home = tempfile::tempdir().unwrap();
+        let (catalog, mark) = (home.path().join("catalog.sqlite"), home.path().join("catalog.unfinished"));
+        let write = |name: &str| fs::write(home.path().join(name), name).unwrap();
+        let names = || -> Vec<String> {
+            let names = fs::read_dir(home.path()).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<_> = names.collect();
+            names.sort();
+            names
+        };
+        // What one of before was set aside as is whole.
+        let before = ["catalog.damaged-3.sqlite", "catalog.damaged-3.sqlite-wal"];
+        before.iter().for_each(|name| write(name));
+        let all = ["catalog.damaged-7.sqlite", "catalog.damaged-7.sqlite-shm", "catalog.damaged-7.sqlite-wal"];
+        // Killed before each of the renames, in their order.
+        for moved in 0..3 {
+            for (at, end) in ENDS.iter().enumerate() {
+                write(&if at < moved {
+                    format!("catalog.damaged-7.sqlite{end}")
+                } else {
+                    format!("catalog.sqlite{end}")
+                });
+            }
+            fs::write(&mark, UNFINISHED).unwrap();
+            let (found, now) = if moved == 0 { (Found::There, 7) } else { (Found::Damaged, 9) };
+            assert_eq!(Found::at(&catalog, &mark).unwrap(), found, "{moved}");
+            assert!(begin(&catalog, &mark, Found::Damaged, now).unwrap());
+            let left: Vec<String> =
+                [&before[..], &all, &["catalog.unfinished"]].concat().into_iter().map(str::to_owned).collect();
+            assert_eq!(names(), left, "{moved}");
+            let wal = fs::read_to_string(home.path().join(all[2])).unwrap();
+            assert!(wal.ends_with("-wal"), "it is the log that was there: {wal}");
+            // The one that is made then is no part of it.
+            write("catalog.sqlite");
+            assert_eq!(Found::at(&catalog, &mark).unwrap(), Found::There);
+            all.iter().for_each(|name| fs::remove_file(home.path().join(name)).unwrap());
+        }
+        // A log without its file, after the end, is somebody else's doing.
+        end(&mark).unwrap();
+        write("catalog.damaged-7.sqlite-wal");
+        assert_eq!(Found::at(&catalog, &mark).unwrap(), Found::There);
+    }
+
+    #[test]
     fn an_empty_file_is_no_catalog_and_a_link_that_leads_nowhere_is_not_taken_for_a_lost_one() {
         let home = tempfile::tempdir().unwrap();
-        let catalog = home.path().join("catalog.sqlite");
-        assert_eq!(Found::at(&catalog).unwrap(), Found::Nothing);
+        let (catalog, mark) = (home.path().join("catalog.sqlite"), home.path().join("catalog.unfinished"));
+        assert_eq!(Found::at(&catalog, &mark).unwrap(), Found::Nothing);
         fs::write(&catalog, "").unwrap();
-        assert_eq!(Found::at(&catalog).unwrap(), Found::Damaged);
+        assert_eq!(Found::at(&catalog, &mark).unwrap(), Found::Damaged);
         fs::write(&catalog, "some").unwrap();
-        assert_eq!(Found::at(&catalog).unwrap(), Found::There);
+        assert_eq!(Found::at(&catalog, &mark).unwrap(), Found::There);
         fs::remove_file(&catalog).unwrap();
         std::os::unix::fs::symlink(home.path().join("not mounted"), &catalog).unwrap();
-        assert!(matches!(Found::at(&catalog), Err(CatalogFault::Io { .. })));
+        assert!(matches!(Found::at(&catalog, &mark), Err(CatalogFault::Io { .. })));
     }
 }

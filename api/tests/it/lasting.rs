@@ -243,3 +243,40 @@ async fn an_upload_that_nodes_say_nothing_of_keeps_no_other_row() {
     until("the row of what was erased is gone", async || rows().await == left).await;
     file.close().await;
 }
+
+/// Nodes that take no lease while their disks are full.
+#[derive(Clone, Default)]
+struct Full(Arc<AtomicBool>);
+
+#[async_trait]
+impl Intercept for Full {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        match call == Call::PutLease && self.0.load(Relaxed) {
+            true => Err(TransportError::Failed { node: node.clone(), status: 507, reason: "full".into() }),
+            false => Ok(()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_full_nodes_cut_short_is_ended_by_the_twin_itself_and_counts_no_more() {
+    let full = Full::default();
+    let between = full.clone();
+    let mut service = Service::over(|memory| Arc::new(Intercepted::over(memory, between)), |_| {}).await;
+    let token = service.token("small", Scope::Write, |grant| grant.quota_bytes = Some(400_000)).await;
+    let put = async |service: &Service, name: &str| service.client_with(Some(&token)).put(name, noise(300_000)).await;
+    let id = put(&service, "a").await.text("id").to_owned();
+    full.0.store(true, Relaxed);
+    let answer = service.client_with(Some(&token)).delete(&format!("/files/{id}")).await;
+    assert_eq!((answer.status, answer.field("retry-after")), (503, "10"), "{answer:?}");
+    assert_eq!(service.twin.ending().await.unwrap().len(), 1);
+    assert_eq!(put(&service, "b").await.status, 507, "it is not erased yet");
+    service.stop().await;
+    full.0.store(false, Relaxed);
+    service.start_again().await;
+    until("the removal is ended", async || service.twin.ending().await.unwrap().is_empty()).await;
+    until("there is room again", async || put(&service, "b").await.status == 201).await;
+    assert_eq!(service.twin.list().await.len(), 1);
+}

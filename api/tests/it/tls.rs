@@ -13,7 +13,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Writes a certificate for `localhost` and its key.
 fn certify(folder: &Path) {
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    certify_for(folder, &["localhost"]);
+}
+
+fn certify_for(folder: &Path, names: &[&str]) {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
     let key = folder.join("twin.key");
     fs::write(&key, signing_key.serialize_pem()).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
@@ -65,6 +70,30 @@ async fn a_twin_with_a_certificate_speaks_tls_and_takes_up_the_next_one() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_lead_to_the_host_that_the_operator_named_where_the_certificate_is_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    certify_for(folder.path(), &["*.zone.example", "edge.example", "twin.example", "also.example"]);
+    for (hosts, leads) in [
+        (&[][..], "edge.example"),
+        (&["twin.example"], "twin.example"),
+        (&["elsewhere.example", "also.example", "twin.example"], "also.example"),
+        (&["me.zone.example"], "me.zone.example"),
+        (&["deep.me.zone.example"], "edge.example"),
+    ] {
+        let mut service = Service::with(|api| {
+            let file = |name: &str| Some(folder.path().join(name));
+            (api.certificate, api.key) = (file("twin.pem"), file("twin.key"));
+            api.hosts = hosts.iter().map(ToString::to_string).collect();
+        })
+        .await;
+        let root = format!("https://{leads}:{}", service.address.port());
+        assert_eq!(service.running().url, root);
+        assert!(service.running().link().await.unwrap().expose().starts_with(&format!("{root}/console/#key=")));
+        service.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

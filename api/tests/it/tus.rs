@@ -486,3 +486,29 @@ async fn a_clock_that_is_days_ahead_ends_nothing_that_was_acknowledged() {
     assert_eq!(client.get(&format!("/{cid}")).await.status, 200);
     assert_eq!(upload(&client, &second).await.body["value"]["pin"]["status"], "pinned");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_whole_and_being_stored_is_told_as_that() {
+    let is_slow = Arc::new(AtomicBool::new(false));
+    let slow = is_slow.clone();
+    let late = Fault::Late(std::time::Duration::from_secs(1));
+    let fault = move |_: &_| if slow.load(Relaxed) { late } else { Fault::None };
+    let service = Service::over(|memory| Arc::new(FaultyTransport::new(memory, fault)), |_| {}).await;
+    let (client, bytes) = (service.client(), noise(300_000));
+    let path = create(&client, bytes.len()).await;
+    let file = format!("{path}/file");
+    assert_eq!(patch(&client, &path, 0, &bytes[..200_000]).await.status, 204);
+    assert_eq!(client.get(&file).await.status, 404, "not all came");
+    is_slow.store(true, Relaxed);
+    let last = async {
+        let done = patch(&client, &path, 200_000, &bytes[200_000..]).await;
+        assert_eq!((done.status, client.get(&file).await.status), (204, 200));
+    };
+    let look = async {
+        until("it is being stored", async || client.get(&file).await.status == 409).await;
+        let told = client.get(&file).await;
+        assert_eq!((told.status, told.field("retry-after")), (409, "1"), "{told:?}");
+        is_slow.store(false, Relaxed);
+    };
+    tokio::join!(last, look);
+}

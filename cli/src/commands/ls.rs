@@ -192,5 +192,32 @@ fn text(lines: &[Line]) -> String {
         ]
     };
     let rows: Vec<_> = [heading.map(str::to_owned).to_vec()].into_iter().chain(lines.iter().map(row)).collect();
-    table(&rows)
+    table(&rows) + &ending(lines.iter().filter(|line| line.state == "ending").count())
+}
+
+/// Says what waits so, and for what.
+fn ending(lines: usize) -> String {
+    let (what, are, they) = match lines {
+        0 => return String::new(),
+        1 => ("1 line".to_owned(), "is", "it"),
+        _ => (count(lines, "line"), "are", "them"),
+    };
+    format!(
+        "{what} {are} ending: too few of the nodes that have {they} were told. A twin that runs goes on with that (`evernear twin run`, `evernear up`); \
+         `evernear rm --unfinished` does at once, and says what it waits for\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ending_is_told_with_what_it_waits_for() {
+        assert_eq!(ending(0), "");
+        for (lines, begins) in [(1, "1 line is ending: "), (2, "2 lines are ending: ")] {
+            let told = ending(lines);
+            assert!(told.starts_with(begins) && told.contains("`evernear rm --unfinished`"), "{told}");
+        }
+    }
 }

@@ -21,6 +21,7 @@ use crate::{
     country,
     failures::{Failed, Failures},
     fault::Usage,
+    held_room,
     lease_times::LeaseTimes,
     output::{bytes, count, escape, shown},
     owner_access::{ClusterAccess, KeyAccess, open_twin},
@@ -235,7 +236,11 @@ impl Put {
             let (progress, bar) = progress_bar::of_bytes(options.json);
             let stored = twin.put_stream(Box::new(io::stdin()), &put, &progress).await;
             bar.finish_and_clear();
-            let answer = Answer::named(stored?, &put, self.stable.as_deref(), &twin, &config).await?;
+            let stored = match stored {
+                Ok(stored) => stored,
+                Err(error) => return Err(held_room::explain(error, &twin).await),
+            };
+            let answer = Answer::named(stored, &put, self.stable.as_deref(), &twin, &config).await?;
             return options.answer(&answer, || answer.text());
         }
         let (mut uploads, mut seen) = (Vec::new(), BTreeSet::new());
@@ -254,7 +259,11 @@ impl Put {
         bar.finish_and_clear();
         let mut results = std::mem::take(&mut put.results);
         if !several && let Some(stored) = results.pop() {
-            let answer = Answer::named(stored?, &uploads[0].1, self.stable.as_deref(), &twin, &config).await;
+            let stored = match stored {
+                Ok(stored) => stored,
+                Err(error) => return Err(held_room::explain(error, &twin).await),
+            };
+            let answer = Answer::named(stored, &uploads[0].1, self.stable.as_deref(), &twin, &config).await;
             // An error tells the label, too.
             if answer.as_ref().map_or(Ok(true), |answer| options.tell(answer, || answer.text()))? {
                 put.told().await;
@@ -265,7 +274,7 @@ impl Put {
         for ((path, asked), put) in uploads.iter().zip(results) {
             match put {
                 Ok(it) => stored.push(Answer::of(it, asked, None, &config)),
-                Err(error) => failed.push((path.display().to_string(), error.into())),
+                Err(error) => failed.push((path.display().to_string(), held_room::explain(error, &twin).await)),
             }
         }
         let failures = Failures::of(failed);

@@ -41,7 +41,7 @@ Examples:
 
 `evernear ls --all` shows the paths that --all-of takes, which asks before it erases. One that cannot be erased stops no other. Nodes destroy the sealed manifest, this owner's index forgets the name: then no key to the bytes is left.
 Refused before the time of --keep-until, and while a `put` works on it. What a viewer already fetched cannot be taken back.
-A removal that was cut short cannot be taken back: `evernear ls` shows it as ending, and the same command, or --unfinished, brings it to its end.
+A removal that was cut short cannot be taken back: `evernear ls` shows it as ending, and the same command, --unfinished, or a twin that runs brings it to its end.
 The label of a stable name ends the name and nothing else: what it stood for stays under its own label.")]
 pub(crate) struct Rm {
     /// Labels, or URLs whose host begins with one

@@ -190,6 +190,7 @@ fn compose_gives_each_service_its_keys_and_a_configuration_that_it_takes() {
     edge("");
     let url = || fs::read_to_string(home.path().join("nodes/twin/owner/twin.toml")).unwrap();
     assert!(url().contains("url = \"http://{label}.cdn.localhost:8080/{name}\"\n"), "{}", url());
+    assert!(url().contains("hosts = [\"twin\"]\n"), "the name of its service: {}", url());
     // The owner's key opens, and the configuration reads.
     let list = home.run(&["ls", "--state", "nodes/twin/owner", "--json"]);
     assert_eq!((list.code, list.text().trim()), (0, "[]"), "{}", list.err);

@@ -31,3 +31,20 @@ fn a_token_is_shown_once_and_ends_by_its_name() {
         assert_eq!(home.run(&[&["twin", "token", "new", "x"][..], &wrong].concat()).code, 2, "{wrong:?}");
     }
 }
+
+#[test]
+fn a_damaged_file_of_tokens_is_named_with_the_next_step() {
+    let home = Home::new();
+    home.good(&["owner", "new", "--new-key-file", "unlock.key"]);
+    home.good(&["twin", "token", "new", "laptop"]);
+    let file = home.path().join(".evernear/api.sqlite");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, vec![7; whole.len()]).unwrap();
+    for command in [&["twin", "token", "new", "other"][..], &["twin", "token", "ls"]] {
+        let refused = home.run(command);
+        assert!(refused.code == 1 && refused.err.contains(file.to_str().unwrap()), "{command:?}: {}", refused.err);
+        assert!(refused.err.contains("try: move it away"), "{command:?}: {}", refused.err);
+    }
+    std::fs::remove_file(&file).unwrap();
+    home.good(&["twin", "token", "new", "other"]);
+}

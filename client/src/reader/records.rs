@@ -1,6 +1,7 @@
 //! Looking records up at their nodes: one for reading an object, the newest of all for a stable name.
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -51,6 +52,16 @@ impl Known {
     fn is_after(self, record: &Record) -> bool {
         self.owner == record.lease.owner && record.lease.version < self.version
     }
+}
+
+/// The records that nodes show under a locator.
+#[derive(Debug)]
+pub struct Shown {
+    /// Each with its lease verified, whoever's it is.
+    pub records: Vec<Record>,
+    /// Whether most of the nodes that should have one said what they have. Of these at least one has every lease that
+    /// was acknowledged; fewer may all be behind.
+    pub by_most: bool,
 }
 
 /// What a caller makes of the record that one node has.
@@ -124,20 +135,20 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Self::record`], when no node gave any.
-    pub async fn records(
-        &self,
-        locator: &Locator,
-        is_enough: impl Fn(&[Record]) -> bool,
-    ) -> Result<Vec<Record>, ReadError> {
-        let mut found = Vec::new();
-        let asked = self.ask_record(locator, DOUBT, |_, record| {
-            found.push(record);
-            if is_enough(&found) { Heard::Enough(()) } else { Heard::Counts }
+    pub async fn records(&self, locator: &Locator, is_enough: impl Fn(&[Record]) -> bool) -> Result<Shown, ReadError> {
+        let homes: BTreeSet<NodeName> = self.record_nodes(locator).into_iter().map(|(node, _)| node).collect();
+        let (mut records, mut at_homes) = (Vec::new(), 0);
+        let asked = self.ask_record(locator, DOUBT, |node, record| {
+            records.push(record);
+            at_homes += usize::from(homes.contains(node));
+            if is_enough(&records) { Heard::Enough(()) } else { Heard::Counts }
         });
-        match asked.await {
-            Err(missed) if found.is_empty() => Err(missed.told(*locator, Vec::new())),
-            _ => Ok(found),
-        }
+        let by_most = match asked.await {
+            Err(missed) if records.is_empty() => return Err(missed.told(*locator, Vec::new())),
+            Err(missed) => is_most(records.len() + missed.none, missed.asked),
+            Ok(()) => is_most(at_homes, homes.len()),
+        };
+        Ok(Shown { records, by_most })
     }
 
     /// Fetches the newest of an owner's records under a locator that any node has. Its lease is verified, but its

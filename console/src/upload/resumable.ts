@@ -100,7 +100,8 @@ export class Resumable extends Upload {
     try {
       for (;;) {
         const found = await call<Stored>(`${url}/file`, { signal }).catch((error) => {
-          if (asFault(error).status !== 404) throw error;
+          // 404: it is not whole, as far as the server knows; 409: it is being stored, or will be.
+          if (![404, 409].includes(asFault(error).status)) throw error;
         });
         if (found) return this.ended(found.value);
         const answer = await fetch(url, { method: "PATCH", headers: last, signal });

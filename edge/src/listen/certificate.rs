@@ -118,6 +118,15 @@ impl Certificate {
         })
     }
 
+    /// Returns whether browsers would take it for a host of this name.
+    #[must_use]
+    pub fn is_for(&self, host: &str) -> bool {
+        let presented = self.0.load();
+        let leaf = presented.as_ref().and_then(|it| ParsedCertificate::try_from(it.key.end_entity_cert().ok()?).ok());
+        let name = ServerName::try_from(host).ok();
+        leaf.zip(name).is_some_and(|(leaf, name)| verify_server_name(&leaf, &name).is_ok())
+    }
+
     /// Presents another certificate from now on; connections that are open stay.
     ///
     /// # Errors

@@ -296,7 +296,7 @@ impl<T: Content> Records<T> {
     pub(crate) async fn record_of(&self, owner: &OwnerId, locator: &Locator) -> Result<Record, ReadError> {
         let is_own = |record: &Record| record.lease.owner == *owner;
         let found = self.reader.records(locator, |found| found.iter().any(is_own)).await?;
-        match found.into_iter().find(is_own) {
+        match found.records.into_iter().find(is_own) {
             Some(record) => Ok(record),
             // Whether there is none, or who has it is late, takes the word of most nodes.
             None => self.reader.newest_record(locator, owner).await,

@@ -88,7 +88,9 @@ impl From<CatalogError> for Refusal {
             CatalogError::Refused(refused) => Self::caller(refused_status(refused), refused),
             // It does not pass while a caller waits.
             error if error.is_full() => Self::node(StatusCode::INSUFFICIENT_STORAGE, error),
-            CatalogError::Unavailable(_) => Self::node(StatusCode::SERVICE_UNAVAILABLE, &error),
+            CatalogError::Unavailable(_) | CatalogError::Other { .. } => {
+                Self::node(StatusCode::SERVICE_UNAVAILABLE, &error)
+            }
             CatalogError::Damaged { .. } => Self::node(StatusCode::INTERNAL_SERVER_ERROR, &error),
         }
     }

@@ -39,6 +39,11 @@ pub(super) fn postgres() -> Migrator {
     migrator(POSTGRES)
 }
 
+/// Returns the newest step of a `SQLite` file that this program knows.
+pub(super) fn newest_of_sqlite() -> i64 {
+    SQLITE.iter().map(|(number, ..)| *number).max().unwrap_or(0)
+}
+
 fn migrator(steps: &[Step]) -> Migrator {
     let migration = |&(number, name, statements): &Step| {
         Migration::new(number, name.into(), MigrationType::Simple, statements.into_sql_str(), false)

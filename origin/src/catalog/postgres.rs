@@ -3,16 +3,11 @@
 //! Writers run side by side, kept apart only where they decide about the same thing, by advisory locks that end with
 //! the transaction. Who works through a queue skips what others have locked. Each origin keeps a few connections; a
 //! call that finds the server gone fails at once or within seconds, and the next one connects anew. That the server is
-//! away is no reason not to start: the first connection that is had brings the schema up to date then.
+//! away is no reason not to start: the first call that reaches it brings the schema up to date then.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
+use futures::FutureExt;
 use sqlx::{
     Connection, PgConnection, Postgres, SqlSafeStr, SqlStr,
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
@@ -21,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     CatalogId, migrations,
-    sql::{Driver, Group, SqlCatalog, Wide, driver, each},
+    sql::{Driver, Group, Late, SqlCatalog, Wide, driver, each},
     url::{Found, OpenError, PostgresUrl},
 };
 
@@ -68,16 +63,18 @@ impl PostgresCatalog {
         noted: Option<CatalogId>,
     ) -> Result<Self, OpenError> {
         let options = url.options()?.application_name("evernear");
-        let migrated = match timeout(MIGRATION, migrate(&options, noted)).await {
+        let session = options.clone().options(SESSION);
+        let late = match timeout(MIGRATION, migrate(&options, noted)).await {
             Err(_) => return Err(OpenError::Slow { seconds: MIGRATION.as_secs() }),
             Ok(Err(OpenError::Engine(error))) if is_away(&error) => {
                 tracing::error!(%error, "the catalog's server is away; what needs it waits");
-                false
+                Some(Late::new(move || {
+                    let options = options.clone();
+                    async move { migrate(&options, noted).await }.boxed()
+                }))
             }
-            Ok(done) => done.map(|()| true)?,
+            Ok(done) => done.map(|()| None)?,
         };
-        let migrated = Arc::new(AtomicBool::new(migrated));
-        let session = options.clone().options(SESSION);
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE)
@@ -86,25 +83,8 @@ impl PostgresCatalog {
                 Box::pin(async move { if about.idle_for < TRUSTED { Ok(true) } else { is_alive(connection).await } })
             })
             .after_release(|connection, _| Box::pin(is_alive(connection)))
-            .after_connect(move |_, _| {
-                let (migrated, options) = (migrated.clone(), options.clone());
-                Box::pin(async move {
-                    if !migrated.load(Ordering::Acquire) {
-                        migrate(&options, noted).await.map_err(|error| sqlx::Error::Configuration(error.into()))?;
-                        migrated.store(true, Ordering::Release);
-                    }
-                    Ok(())
-                })
-            })
             .connect_lazy_with(session);
-        Ok(Self {
-            writers: pool.clone(),
-            readers: pool,
-            changes_kept,
-            clock: None,
-            group: Group::default(),
-            late: None,
-        })
+        Ok(Self { writers: pool.clone(), readers: pool, changes_kept, clock: None, group: Group::default(), late })
     }
 }
 

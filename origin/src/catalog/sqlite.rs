@@ -7,7 +7,7 @@
 
 use std::{fs::File, future::ready, io, path::Path, time::Duration};
 
-use futures::{FutureExt, TryFutureExt};
+use futures::FutureExt;
 use sqlx::{
     AssertSqlSafe, Connection, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, SqlitePool,
     migrate::MigrateError,
@@ -89,13 +89,11 @@ impl SqliteCatalog {
                 let (path, writers) = (path.to_owned(), writers.clone());
                 Some(Late::new(move || {
                     let (path, writers) = (path.clone(), writers.clone());
-                    let migrated = async move { migrate(&path, &writers, noted).await };
-                    let said = |error| match error {
-                        OpenError::Engine(said) => said,
-                        error => sqlx::Error::Configuration(error.into()),
-                    };
-                    migrated.map_err(said).boxed()
+                    async move { migrate(&path, &writers, noted).await }.boxed()
                 }))
+            }
+            Err(error) if engine(&error).is_some_and(is_damage) => {
+                return Err(later_step(path).await.map_or(error, |step| OpenError::Later { step }));
             }
             migrated => migrated.map(|()| None)?,
         };
@@ -146,7 +144,8 @@ fn pool() -> SqlitePoolOptions {
 }
 
 /// Returns whether a file is there that is no `SQLite` database, or whose list of tables does not read. Writes nothing
-/// into it. What else keeps it from being read may pass, and counts as no damage.
+/// into it. What else keeps it from being read may pass, and counts as no damage; nor is a catalog damaged that a later
+/// version of this program wrote in words that this one's `SQLite` does not know.
 pub async fn is_damaged_sqlite(path: &Path) -> bool {
     let options = SqliteConnectOptions::new().filename(path).read_only(true);
     let look = async {
@@ -155,9 +154,26 @@ pub async fn is_damaged_sqlite(path: &Path) -> bool {
         // Whoever moves the file is not to meet one that closes it.
         connection.close().await.and(found.map(drop))
     };
-    let Ok(Err(sqlx::Error::Database(said))) = timeout(BUSY, look).await else { return false };
-    let code = said.code().and_then(|code| code.parse::<u32>().ok());
+    let looked = timeout(BUSY, look).await;
+    matches!(looked, Ok(Err(said)) if is_damage(&said)) && later_step(path).await.is_none()
+}
+
+fn is_damage(said: &sqlx::Error) -> bool {
+    let code = said.as_database_error().and_then(|said| said.code()?.parse::<u32>().ok());
     code.is_some_and(|code| DAMAGED.contains(&(code & PRIMARY)))
+}
+
+/// Returns the newest step of the schema that a file had, if this program does not know it. Reads a list of tables too
+/// of which one is written in words of a later `SQLite`, which counts as damage otherwise.
+async fn later_step(path: &Path) -> Option<i64> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).pragma("writable_schema", "ON");
+    let look = async {
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        let newest = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await;
+        connection.close().await.and(newest)
+    };
+    let newest: Option<i64> = timeout(BUSY, look).await.ok()?.ok()?;
+    newest.filter(|step| *step > migrations::newest_of_sqlite())
 }
 
 /// Reads the id of a catalog that may have no tables.
@@ -262,6 +278,33 @@ mod tests {
             bytes[at..at + 8].fill(0xa5);
             std::fs::write(&path, bytes).unwrap();
             assert!(is_damaged_sqlite(&path).await, "{at}");
+        }
+    }
+
+    /// A table in words that this SQLite does not know is, to it, a damaged schema.
+    #[tokio::test]
+    async fn a_catalog_of_a_later_version_is_refused_as_that_and_is_not_damaged() {
+        for (step, is_later) in [(migrations::newest_of_sqlite() + 1, true), (migrations::newest_of_sqlite(), false)] {
+            for declared in ["CREATE TABLE later (a)", "CREATE TABLE later (a) IN_NEW_WORDS"] {
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join("catalog.sqlite");
+                let catalog = SqliteCatalog::open(&path, 10).await.unwrap();
+                let run = async |statement: String| {
+                    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&catalog.writers).await.unwrap();
+                };
+                let newest = "SELECT max(version) FROM _sqlx_migrations";
+                run(format!("UPDATE _sqlx_migrations SET version = {step} WHERE version = ({newest})")).await;
+                run("CREATE TABLE later (a); PRAGMA writable_schema = ON".to_owned()).await;
+                run(format!("UPDATE sqlite_master SET sql = '{declared}' WHERE name = 'later'")).await;
+                crate::catalog::Catalog::close(&catalog).await;
+                let (opened, is_strange) = (SqliteCatalog::open(&path, 10).await, declared.contains("NEW"));
+                match opened {
+                    Err(OpenError::Later { step: found }) => assert!(is_later && found == step, "{declared}"),
+                    Err(error) => assert!(!is_later && is_strange, "{step} {declared}: {error:?}"),
+                    Ok(_) => assert!(!is_later && !is_strange, "{step} {declared}"),
+                }
+                assert_eq!(is_damaged_sqlite(&path).await, is_strange && !is_later, "{step} {declared}");
+            }
         }
     }
 

@@ -52,9 +52,18 @@ pub enum OpenError {
         /// What it is.
         found: Found,
     },
-    /// The schema is not one this program can bring up to date: it was written by a newer one, or edited.
+    /// A later version of this program wrote it. It was left as it is.
+    #[error(
+        "a later version of this program brought the catalog to step {step} of its schema, which this one does not know: run that one. \
+         The way back is a backup of before"
+    )]
+    Later {
+        /// The step.
+        step: i64,
+    },
+    /// The schema is not one this program can bring up to date: it was edited.
     #[error("the catalog's schema does not fit this program")]
-    Migration(#[from] MigrateError),
+    Migration(#[source] MigrateError),
     /// The schema could not be brought up to date in time.
     #[error("the catalog's schema was not up to date after {seconds} s; does another program hold its lock?")]
     Slow {
@@ -90,6 +99,15 @@ impl Found {
             None => Self::Empty,
         };
         Err(OpenError::Other { noted, found })
+    }
+}
+
+impl From<MigrateError> for OpenError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::VersionMissing(step) => Self::Later { step },
+            error => Self::Migration(error),
+        }
     }
 }
 

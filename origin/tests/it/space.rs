@@ -5,11 +5,17 @@ use std::{
     sync::Arc,
 };
 
+use axum::body::Body;
 use bytes::Bytes;
 use client::Transport;
 use format::wire::Role;
-use hyper::StatusCode;
-use origin::store::{AppendError, CommitError, RealDisk, Store, StoreError};
+use hyper::{Request, StatusCode};
+use origin::{
+    Config, Origin,
+    catalog::{CatalogError, CatalogId, CatalogUrl, Found},
+    store::{AppendError, CommitError, RealDisk, Store, StoreError},
+};
+use sqlx::SqlitePool;
 use testing::{
     Sample,
     conformance::{status, upload},
@@ -124,6 +130,90 @@ mod needs_root {
         drop(dir);
     }
 
+    /// Fills a disk to its last byte.
+    fn fill(filler: &std::path::Path) {
+        let mut file = std::fs::File::create(filler).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+        while file.write_all(&[1]).is_ok() {}
+    }
+
+    /// Makes a file as it was before the newest step of the schema.
+    const STEP_BACK: &str = "DROP TRIGGER shard_came; DROP TRIGGER shard_changed; DROP TRIGGER shard_went; \
+                             DROP TABLE node_totals; DELETE FROM _sqlx_migrations WHERE version = 14";
+
+    /// Its disk is another one than that of the shards.
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "needs root"]
+    async fn a_catalog_that_opens_late_on_a_full_disk_or_cannot_be_migrated_there_is_told_with_507() {
+        for is_there in [false, true] {
+            let mut world = World::start(1, "").await;
+            let sample = Sample::new(1, 40_000);
+            world.stop_node(1).await;
+            let [catalog, disk] = ["catalog.db", "full"].map(|name| world.dir.path().join(name));
+            let mount = Mount::small(&disk, 4);
+            let moved = disk.join("catalog.db");
+            if is_there {
+                let file = SqlitePool::connect(&format!("sqlite://{}", catalog.display())).await.unwrap();
+                sqlx::raw_sql(STEP_BACK).execute(&file).await.unwrap();
+                file.close().await;
+                std::fs::copy(&catalog, &moved).unwrap();
+            } else {
+                // A node whose disk knows no catalog takes the one that it finds.
+                std::fs::remove_file(world.data_dir("o1").join("catalog")).unwrap();
+            }
+            fill(&disk.join("filler"));
+            let url = CatalogUrl::Sqlite(moved);
+            let config = Config { catalog: url.clone(), ..world.config("o1", "") };
+            let stop = world.stop.child_token();
+            let running = Origin::start(config, world.identity("o1", Role::Origin), stop.clone()).await.unwrap();
+            let record = sample.record(&sample.lease(1), &world.name(1)).encode();
+            let put = async || {
+                let path = format!("/v1/records/{}", sample.sealed.locator);
+                let call = Request::put(path).body(Body::from(record.clone())).unwrap();
+                running.answer("t1".parse().unwrap(), Role::Twin, call).await.status().as_u16()
+            };
+            assert_eq!(put().await, 507, "{is_there}");
+            std::fs::remove_file(disk.join("filler")).unwrap();
+            until("the catalog takes the record", || async { put().await < 300 }).await;
+            stop.cancel();
+            running.stopped().await.unwrap();
+            let dir = world.end().await;
+            drop(mount);
+            drop(dir);
+        }
+    }
+
+    /// What was wrong with it could not be looked at before.
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "needs root"]
+    async fn another_catalog_that_opens_late_is_told_as_another_one_and_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, other] = ["one", "other"].map(|name| dir.path().join(name));
+        let _mount = Mount::small(&other, 4);
+        let [one, file] = [one, other.join("catalog.db")].map(CatalogUrl::Sqlite);
+        std::fs::create_dir_all(&other).unwrap();
+        let known = one.open(20).await.unwrap();
+        let noted = known.identity().await.unwrap();
+        known.close().await;
+        let other_id = {
+            let catalog = file.open(20).await.unwrap();
+            let id = catalog.identity().await.unwrap();
+            catalog.close().await;
+            id
+        };
+        fill(&other.join("filler"));
+        let late = file.open_known(20, Some(noted)).await;
+        let Ok(late) = late else { panic!("{:?}", late.err()) };
+        std::fs::remove_file(other.join("filler")).unwrap();
+        let told = late.identity().await;
+        let is_it = |found: &CatalogId, of: &CatalogId| (*found, *of) == (other_id, noted);
+        assert!(
+            matches!(&told, Err(CatalogError::Other { noted, found: Found::Id(found) }) if is_it(found, noted)),
+            "{told:?}"
+        );
+        late.close().await;
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     #[ignore = "needs root"]
     async fn an_erasure_is_taken_on_a_disk_that_others_filled() {
@@ -141,10 +231,7 @@ mod needs_root {
                 .unwrap();
         }
         let filler = root.join("filler");
-        let mut file = std::fs::File::create(&filler).unwrap();
-        while file.write_all(&[1; 4096]).is_ok() {}
-        while file.write_all(&[1]).is_ok() {}
-        drop(file);
+        fill(&filler);
         assert_eq!(status(twin.put_record(&node, &samples[0].sealed.locator, renewed(&samples[0], &node)).await), 507);
         for sample in &samples {
             twin.put_lease(&node, &sample.sealed.locator, sample.sign(&sample.erasure(9))).await.unwrap();

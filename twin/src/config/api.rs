@@ -48,7 +48,8 @@ pub struct ApiConfig {
     pub upload_bytes_max: Option<u64>,
     /// Names of hosts, as `Host` has them without a port, by which programs without a token ask whether a CID is
     /// stored. Addresses, `localhost` and what ends in `.localhost` need none. Whoever leads a name of their own to
-    /// this machine could else have a browser find out what is stored here. Absent: none.
+    /// this machine could else have a browser find out what is stored here. The first that the certificate is for
+    /// stands in links into the console. Absent: none, and the certificate's first name stands there.
     pub hosts: Vec<String>,
     /// Whether browsers of other machines sign in to the console without TLS: whoever reads along is then signed in
     /// too. Absent: no.

@@ -78,6 +78,27 @@ impl Index {
         families
     }
 
+    /// Returns what a removal began to end and did not come to its end with: a top with everything in it, for which it
+    /// stands, and any other entry alone, because a `put` may go on with what else its batch has. Cost: two passes over
+    /// the index.
+    #[must_use]
+    pub fn ending(&self) -> BTreeMap<Locator, Family> {
+        let of_state = |state: State| self.entries.iter().filter(move |(_, entry)| entry.state == state);
+        let tops = |state| of_state(state).filter(|(_, entry)| entry.position == Position::Top);
+        let finished: BTreeSet<Batch> = tops(State::Stored).map(|(_, entry)| entry.batch).collect();
+        // What an attempt left whose repetition came to its end is nobody's top.
+        let ended = tops(State::Ending).filter(|(_, entry)| !finished.contains(&entry.batch));
+        let ended: BTreeMap<Batch, Locator> = ended.map(|(locator, entry)| (entry.batch, *locator)).collect();
+        let mut ending = BTreeMap::new();
+        for (at, entry) in &self.entries {
+            let whole = ended.get(&entry.batch);
+            if whole.is_some() || entry.state == State::Ending {
+                ending.entry(*whole.unwrap_or(at)).or_insert_with(Family::new).insert(*at, entry.clone());
+            }
+        }
+        ending
+    }
+
     /// Returns what lies under a path of the list: the folders of this name with everything in them, and what was
     /// stored from within.
     #[must_use]

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use client::ReadError;
 use format::Locator;
 use futures::{StreamExt, stream};
 
@@ -16,12 +17,12 @@ use crate::{
 /// What became of uploads that the index does not list as living. The others are in none of these.
 #[derive(Debug, Default)]
 pub struct Over {
-    /// Nodes have this owner's word for it, which nobody can make up: it was erased, or its lease ended a day or longer
-    /// ago.
+    /// Nodes have this owner's word for it, which nobody can make up: it was erased, or the newest lease that most of
+    /// its nodes know ended a day or longer ago.
     pub gone: BTreeSet<Locator>,
     /// The index does not know it, and nodes have no such word. An object that no node knows is one of them.
     pub unlisted: BTreeSet<Locator>,
-    /// Nodes do not say now, and why.
+    /// Nodes do not say now, or too few of them, and why.
     pub untold: BTreeMap<Locator, LeaseChangeError>,
 }
 
@@ -48,15 +49,20 @@ impl Twin {
             .await;
         // Each has its own: where one is answered, the others would be asked again for a while.
         let ask = |(locator, is_listed): (Locator, bool)| async move {
-            (locator, is_listed, self.own_record(&locator, &Patience::none()).await)
+            let shown = self.shown(&locator, &Patience::none(), |own| own.len() >= self.majority()).await;
+            (locator, is_listed, shown)
         };
         let mut over = Over::default();
         let mut records = stream::iter(asked?.into_iter().map(ask)).buffer_unordered(OBJECTS_AT_ONCE);
-        while let Some((locator, is_listed, record)) = records.next().await {
-            match record {
+        while let Some((locator, is_listed, shown)) = records.next().await {
+            match shown {
                 // By the clocks of nodes, which told them just now.
-                Ok(record) if record.lease.erased || is_long_over(record.lease.retention, self.now()) => {
+                Ok(shown) if shown.is_over(|retention| is_long_over(retention, self.now())) => {
                     over.gone.insert(locator);
+                }
+                Ok(shown) if !shown.is_sure() => {
+                    let unsure = ReadError::Unavailable { locator, source: None };
+                    over.untold.insert(locator, LeaseChangeError::Read(unsure));
                 }
                 Ok(_) | Err(LeaseChangeError::Unknown | LeaseChangeError::NotOurs) if is_listed => {}
                 Ok(_) | Err(LeaseChangeError::Unknown | LeaseChangeError::NotOurs) => {

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Keeps true: the index never says that something is stored which this program began to erase, and it forgets nothing
-//! that a node may still serve. A removal that was cut short is brought to its end by another one.
+//! that a node may still serve. A removal that was cut short is brought to its end by another one, or by the twin that
+//! runs ([`Twin::end_again`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,11 +19,14 @@ use tokio::task::spawn_blocking;
 
 use super::{LeaseChangeError, OBJECTS_AT_ONCE, Patience, TRIES_MAX, Told, next_version, telling::Unread};
 use crate::{
-    index::{Batch, Entry, Hashes, IndexError, Position, State, Tenure},
+    index::{Batch, Entry, Family, Hashes, IndexError, Position, State, Tenure},
     progress::Progress,
     twin::Twin,
     unfinished::Journal,
 };
+
+/// How many leases are ended at a time by who does it beside other work.
+const ENDED_AGAIN_AT_ONCE: usize = 4;
 
 /// What was removed.
 #[derive(Debug, Clone, Default)]
@@ -77,10 +81,41 @@ impl Twin {
         locators: &BTreeSet<Locator>,
         progress: &Arc<dyn Progress>,
     ) -> Result<(Removed, BTreeMap<Locator, LeaseChangeError>), IndexError> {
-        let (now, patience) = (self.now(), &Patience::begin());
+        let families = self.families(locators).await;
+        self.end_families(families, &Patience::begin(), OBJECTS_AT_ONCE, progress).await
+    }
+
+    /// Returns the removals that were cut short, as any program of this owner's left them ([`Index::ending`]).
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn ending(&self) -> Result<BTreeMap<Locator, Family>, IndexError> {
+        self.with_index(|index| index.refresh().map(|()| index.ending())).await
+    }
+
+    /// Goes on with removals that were cut short, as [`Self::remove_all`] does, for a program that runs for long: a few
+    /// at a time, and each call to a node is made once. What fails is for a later call.
+    ///
+    /// # Errors
+    /// As [`Self::remove_all`].
+    pub async fn end_again(
+        &self,
+        ending: BTreeMap<Locator, Family>,
+    ) -> Result<(Removed, BTreeMap<Locator, LeaseChangeError>), IndexError> {
+        let quiet: Arc<dyn Progress> = Arc::new(());
+        self.end_families(ending, &Patience::none(), ENDED_AGAIN_AT_ONCE, &quiet).await
+    }
+
+    async fn end_families(
+        &self,
+        families: BTreeMap<Locator, Family>,
+        patience: &Patience,
+        objects_at_once: usize,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<(Removed, BTreeMap<Locator, LeaseChangeError>), IndexError> {
+        let now = self.now();
         let (mut removed, mut failed, mut members) = (Removed::default(), BTreeMap::new(), Vec::new());
         let mut known = BTreeMap::new();
-        let families = self.families(locators).await;
         // Held to the end, so that no `put` goes on with them meanwhile.
         let held = self.hold(families.values().flat_map(BTreeMap::values).map(|entry| entry.batch).collect()).await;
         for (top, family) in families {
@@ -115,7 +150,7 @@ impl Twin {
         };
         let is_away = matches!(&first, Some((_, _, Err(Unended { error: LeaseChangeError::Read(_), .. }))));
         let way = if is_away { Way::Record } else { Way::Index };
-        let others = stream::iter(members.map(|member| end(member, way))).buffer_unordered(OBJECTS_AT_ONCE);
+        let others = stream::iter(members.map(|member| end(member, way))).buffer_unordered(objects_at_once);
         let mut ends = std::pin::pin!(stream::iter(first).chain(others));
         let mut spared = Vec::new();
         while let Some((top, member, ended)) = ends.next().await {
@@ -125,7 +160,7 @@ impl Twin {
                 Ok(None) => drop(failed.insert(top, LeaseChangeError::Unknown)),
                 Err(Unended { error, may_be_told }) => {
                     if !may_be_told {
-                        spared.extend(known.get(&member).cloned());
+                        spared.extend(known.get(&member).filter(|entry| entry.state != State::Ending).cloned());
                     }
                     failed.entry(top).or_insert(error);
                 }

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use client::{AGAIN_FOR, ReadError, Transport, TransportError, again, tell_all};
-use format::{Lease, Locator, NodeName, Record};
+use format::{Lease, Locator, NodeName, Record, Retention};
 use futures::{StreamExt, stream};
 use tokio::{task::spawn_blocking, time::Instant};
 
@@ -50,6 +50,32 @@ fn answered(until: &Mutex<Instant>) {
     *until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + AGAIN_FOR;
 }
 
+/// What nodes show of this owner's object.
+pub(crate) struct Shown {
+    /// The record with the highest lease; an erasing one before all others.
+    pub(crate) record: Record,
+    /// Whether most of the nodes that should have it said what they have. Else these may all be behind.
+    by_most: bool,
+    /// The lease erases, and a node has a later one that does not.
+    lives_on: bool,
+}
+
+impl Shown {
+    /// Returns whether the object is over by a word that proves it: the owner signed its erasure, or `has_ended` its
+    /// lease by what most nodes say. A lease that fewer show may have been renewed at the others.
+    pub(crate) fn is_over(&self, has_ended: impl FnOnce(Retention) -> bool) -> bool {
+        match self.record.lease.erased {
+            true => !self.lives_on,
+            false => self.by_most && has_ended(self.record.lease.retention),
+        }
+    }
+
+    /// Returns whether what most nodes say, or the owner's erasure, is in it.
+    pub(crate) fn is_sure(&self) -> bool {
+        self.by_most || self.record.lease.erased && !self.lives_on
+    }
+}
+
 /// A lease on its way, as each of its nodes gets it.
 struct Message {
     lease: Lease,
@@ -62,10 +88,10 @@ struct Message {
 
 impl Twin {
     /// Reads the record with the highest lease of this owner that a majority of the nodes asked shows. One of them has
-    /// every lease that was acknowledged; a single node may hold an old one, or a stranger's.
+    /// every lease that was acknowledged; a single node may hold an old one, or a stranger's. Where too few answer,
+    /// what these show is returned: nothing may be given up by that.
     pub(super) async fn own_record(&self, locator: &Locator, patience: &Patience) -> Result<Record, LeaseChangeError> {
-        let asked = self.network.topology.origins().len().min(client::RECORD_NODES_MAX);
-        self.own_record_of(locator, patience, |own| own.len() > asked / 2).await
+        Ok(self.shown(locator, patience, |own| own.len() >= self.majority()).await?.record)
     }
 
     /// The same with another sense of what is enough.
@@ -75,6 +101,22 @@ impl Twin {
         patience: &Patience,
         is_enough: impl Fn(&[&Record]) -> bool,
     ) -> Result<Record, LeaseChangeError> {
+        Ok(self.shown(locator, patience, is_enough).await?.record)
+    }
+
+    /// Returns how many of the nodes that keep a record have it when an upload is acknowledged.
+    pub(crate) fn majority(&self) -> usize {
+        self.network.topology.origins().len().min(client::RECORD_NODES_MAX) / 2 + 1
+    }
+
+    /// Reads the record with the highest lease of this owner among those that nodes give until they are enough, and
+    /// tells what may be made of it.
+    pub(crate) async fn shown(
+        &self,
+        locator: &Locator,
+        patience: &Patience,
+        is_enough: impl Fn(&[&Record]) -> bool,
+    ) -> Result<Shown, LeaseChangeError> {
         let owner = self.owner();
         let is_enough =
             |found: &[Record]| is_enough(&found.iter().filter(|it| it.public.owner() == owner).collect::<Vec<_>>());
@@ -88,16 +130,24 @@ impl Twin {
             error => LeaseChangeError::Read(error),
         })?;
         answered(&patience.reads);
-        let record = self.newest_own(found).ok_or(LeaseChangeError::NotOurs)?;
+        let by_most = found.by_most;
+        let Some(record) = self.newest_own(&found.records) else {
+            // A stranger's record is one node's word, and the others may have this owner's.
+            let unsure = ReadError::Unavailable { locator: *locator, source: None };
+            return Err(if by_most { LeaseChangeError::NotOurs } else { LeaseChangeError::Read(unsure) });
+        };
         // A name moves, and a lease of where it stood before would be refused.
         if record.public.is_name() {
-            return self.network.reader.newest_record(locator, &owner).await.map_err(LeaseChangeError::Read);
+            let record = self.network.reader.newest_record(locator, &owner).await.map_err(LeaseChangeError::Read)?;
+            return Ok(Shown { record, by_most, lives_on: false });
         }
-        Ok(record)
+        let mut own = found.records.iter().filter(|it| it.public.owner() == owner);
+        let lives_on = record.lease.erased && own.any(|it| it.lease.outlives(&record.lease));
+        Ok(Shown { record: record.clone(), by_most, lives_on })
     }
 
-    fn newest_own(&self, found: Vec<Record>) -> Option<Record> {
-        let own = found.into_iter().filter(|record| record.public.owner() == self.owner());
+    fn newest_own<'a>(&self, found: &'a [Record]) -> Option<&'a Record> {
+        let own = found.iter().filter(|record| record.public.owner() == self.owner());
         // Of one version, a record that withholds its manifest comes last.
         own.max_by_key(|record| (record.lease.erased, record.lease.version, record.sealed.is_some()))
     }
@@ -148,9 +198,9 @@ impl Twin {
                 }
             }
         }
-        match (self.newest_own(found), source) {
+        match (self.newest_own(&found), source) {
             (None, Some(source)) => Err(LeaseChangeError::Unsure { silent, source }),
-            (found, _) => Ok(found.map(|record| (record, holders))),
+            (found, _) => Ok(found.map(|record| (record.clone(), holders))),
         }
     }
 
@@ -305,7 +355,7 @@ fn refusal(asked: &Lease, held: &[Lease], now: u64) -> Option<LeaseChangeError> 
 
 #[cfg(test)]
 mod tests {
-    use format::{OwnerSecret, Retention};
+    use format::OwnerSecret;
 
     use super::*;
 

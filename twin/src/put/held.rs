@@ -9,14 +9,14 @@ use std::{
     },
 };
 
-use client::Receipt;
-use format::{Kind, Label, Locator};
+use client::{ReadError, Receipt};
+use format::{Kind, Label, Locator, OpenError};
 use futures::StreamExt;
 
 use super::{PutError, PutOptions, Stored, object::Noting};
 use crate::{
     index::{Batch, Entry, Index, IndexError, Position, State, Tenure},
-    leases::{LeaseChangeError, Patience, Sooner},
+    leases::{LeaseChangeError, Patience, Shown, Sooner},
     twin::Twin,
     unfinished::{SourceLock, Stamp},
 };
@@ -83,23 +83,27 @@ impl Twin {
     async fn held(&self, locator: &Locator, patience: &Patience) -> Result<Held, PutError> {
         let (origins, majority, given) = (self.network.topology.origins(), self.majority(), AtomicUsize::new(0));
         let is_enough = |own: &[&format::Record]| given.fetch_max(own.len(), Relaxed).max(own.len()) >= majority;
-        let record = match self.own_record_of(locator, patience, is_enough).await {
-            Ok(record) => record,
+        let shown = match self.shown(locator, patience, is_enough).await {
+            Ok(shown) => shown,
             Err(LeaseChangeError::Unknown | LeaseChangeError::NotOurs) => return Ok(Held::Unknown),
             Err(error) => return Err(PutError::Unasked(error)),
         };
-        match record.lease.erased || record.sealed.is_none() {
-            true => Ok(Held::Ended),
-            false => {
-                let receipt = Receipt::of(&record, given.into_inner(), &origins);
-                Ok(Held::Whole(Box::new(receipt), record.lease.version))
-            }
+        let now = self.now();
+        // When a lease has ended nodes decide, which destroy the manifest then.
+        if shown.is_over(|retention| retention.has_ended(now) && shown.record.sealed.is_none()) {
+            return Ok(Held::Ended);
         }
-    }
-
-    /// Returns how many of the nodes that keep a record have it when an upload is acknowledged.
-    fn majority(&self) -> usize {
-        self.network.topology.origins().len().min(client::RECORD_NODES_MAX) / 2 + 1
+        let Shown { record, .. } = shown;
+        // Neither the silence of nodes nor a manifest that they hold back says that the object is gone.
+        if record.lease.erased || record.sealed.is_none() {
+            let withheld = match record.is_stripped(now) {
+                true => ReadError::Open(OpenError::Withheld),
+                false => ReadError::Unavailable { locator: *locator, source: None },
+            };
+            return Err(PutError::Unasked(LeaseChangeError::Read(withheld)));
+        }
+        let receipt = Receipt::of(&record, given.into_inner(), &origins);
+        Ok(Held::Whole(Box::new(receipt), record.lease.version))
     }
 
     /// Returns an object that this machine stored, and that nodes hold under the lease it was stored with.

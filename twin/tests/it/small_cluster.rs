@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use client::{Topology, Transport};
-use format::{Domain, NodeName, OwnerSecret, Place, Profile};
+use format::{Domain, NodeName, OwnerSecret, Place, Profile, wire::NodeEntry};
 use tempfile::TempDir;
 use testing::{MemoryTransport, node};
 use twin::{Found, GetError, Index, Network, Progress, PutOptions, Tenure, Twin};
@@ -37,11 +37,14 @@ impl SmallCluster {
         wrap: impl FnOnce(Arc<MemoryTransport>) -> Arc<T>,
         patience: Duration,
     ) -> Self {
-        let nodes: Vec<_> = (0..origins).map(|origin| node(name(origin).as_str(), place(origin))).collect();
-        let memory = Arc::new(MemoryTransport::new(&nodes));
-        let network = Network::new(wrap(memory.clone()), Arc::new(Topology::new(nodes)), place(0));
-        let network = network.with_patience(patience);
-        Self { memory, network: Arc::new(network), folder: tempfile::tempdir().unwrap() }
+        let memory = Arc::new(MemoryTransport::new(&nodes(origins)));
+        let network = network(wrap(memory.clone()), origins, patience);
+        Self { memory, network, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// Another way to the same nodes, of which there are [`ORIGINS`].
+    pub(crate) fn network_over(&self, transport: impl Transport) -> Arc<Network> {
+        network(Arc::new(transport), ORIGINS, Duration::ZERO)
     }
 
     pub(crate) fn twin(&self, owner: u8) -> Twin {
@@ -56,6 +59,15 @@ impl SmallCluster {
         std::fs::write(&path, bytes).unwrap();
         path
     }
+}
+
+fn nodes(origins: usize) -> Vec<NodeEntry> {
+    (0..origins).map(|origin| node(name(origin).as_str(), place(origin))).collect()
+}
+
+fn network(transport: Arc<dyn Transport>, origins: usize, patience: Duration) -> Arc<Network> {
+    let network = Network::new(transport, Arc::new(Topology::new(nodes(origins))), place(0));
+    Arc::new(network.with_patience(patience))
 }
 
 pub(crate) fn name(origin: usize) -> NodeName {

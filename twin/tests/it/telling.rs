@@ -33,9 +33,9 @@ type Lens = Box<dyn Fn(&NodeName, Option<Bytes>) -> Option<Bytes> + Send>;
 
 /// What a test wants of the way to the nodes.
 #[derive(Clone, Default)]
-struct Way {
+pub(crate) struct Way {
     /// By how many seconds all nodes are ahead.
-    ahead: Arc<AtomicI64>,
+    pub(crate) ahead: Arc<AtomicI64>,
     /// Calls that signed something.
     signed: Arc<AtomicUsize>,
     fails: Arc<Mutex<Option<Rule>>>,
@@ -81,24 +81,24 @@ impl Intercept for Way {
 }
 
 impl Way {
-    fn cluster(&self) -> SmallCluster {
+    pub(crate) fn cluster(&self) -> SmallCluster {
         SmallCluster::over(|memory| Arc::new(Intercepted::over(memory, self.clone())))
     }
 
-    fn fail(&self, rule: impl Fn(&NodeName, Call) -> Option<TransportError> + Send + 'static) {
+    pub(crate) fn fail(&self, rule: impl Fn(&NodeName, Call) -> Option<TransportError> + Send + 'static) {
         *self.fails.lock().unwrap() = Some(Box::new(rule));
     }
 
-    fn show(&self, lens: impl Fn(&NodeName, Option<Bytes>) -> Option<Bytes> + Send + 'static) {
+    pub(crate) fn show(&self, lens: impl Fn(&NodeName, Option<Bytes>) -> Option<Bytes> + Send + 'static) {
         *self.shows.lock().unwrap() = Some(Box::new(lens));
     }
 
-    fn mend(&self) {
+    pub(crate) fn mend(&self) {
         (*self.fails.lock().unwrap(), *self.shows.lock().unwrap(), *self.leases.lock().unwrap()) = (None, None, None);
     }
 }
 
-fn silent(node: &NodeName) -> TransportError {
+pub(crate) fn silent(node: &NodeName) -> TransportError {
     TransportError::TimedOut { node: node.clone() }
 }
 

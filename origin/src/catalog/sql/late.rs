@@ -3,17 +3,18 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::BoxFuture;
-use sqlx::Error;
+
+use crate::catalog::OpenError;
 
 /// Work that is tried before each call until it is done. Calls that come together may do it at the same time.
 pub(in crate::catalog) struct Late {
-    work: Box<dyn Fn() -> BoxFuture<'static, Result<(), Error>> + Send + Sync>,
+    work: Box<dyn Fn() -> BoxFuture<'static, Result<(), OpenError>> + Send + Sync>,
     is_done: AtomicBool,
 }
 
 impl Late {
     pub(in crate::catalog) fn new(
-        work: impl Fn() -> BoxFuture<'static, Result<(), Error>> + Send + Sync + 'static,
+        work: impl Fn() -> BoxFuture<'static, Result<(), OpenError>> + Send + Sync + 'static,
     ) -> Self {
         Self { work: Box::new(work), is_done: AtomicBool::new(false) }
     }
@@ -22,7 +23,7 @@ impl Late {
     ///
     /// # Errors
     /// Why it cannot be done now.
-    pub(super) async fn catch_up(&self) -> Result<(), Error> {
+    pub(super) async fn catch_up(&self) -> Result<(), OpenError> {
         if !self.is_done.load(Ordering::Acquire) {
             (self.work)().await?;
             self.is_done.store(true, Ordering::Release);
@@ -46,7 +47,7 @@ mod tests {
         let counted = tries.clone();
         let late = Late::new(move || {
             let is_first = counted.fetch_add(1, Ordering::Relaxed) == 0;
-            Box::pin(ready(if is_first { Err(Error::WorkerCrashed) } else { Ok(()) }))
+            Box::pin(ready(if is_first { Err(OpenError::Slow { seconds: 1 }) } else { Ok(()) }))
         });
         assert!(late.catch_up().await.is_err());
         late.catch_up().await.unwrap();

@@ -85,9 +85,10 @@ impl<D: Driver> SqlCatalog<D> {
     }
 
     async fn catch_up(&self) -> Result<(), CatalogError> {
-        match &self.late {
-            Some(late) => answer(late.catch_up()).await,
-            None => Ok(()),
+        let Some(late) = &self.late else { return Ok(()) };
+        match tokio::time::timeout(CALL, late.catch_up()).await {
+            Ok(caught_up) => Ok(caught_up?),
+            Err(_) => Err(Error::Io(io::ErrorKind::TimedOut.into()).into()),
         }
     }
 }
