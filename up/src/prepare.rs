@@ -6,13 +6,14 @@ use origin::config::mount_point;
 use tokio::sync::watch;
 
 use crate::{
+    catalog_place::CatalogChoice,
     clock,
     disk::{Call, Look, settings_on},
     doors::{self, DNS, HTTP},
     folders::Folders,
     named_disk::{add_disks, replace_disk},
     origin_ports::move_ports,
-    pulse::Reading,
+    pulse::Wait,
     settings::{Disk, Listen, Settings},
     up_error::UpError,
 };
@@ -33,8 +34,11 @@ pub struct UpOptions {
     pub dns: Option<Listen>,
     /// Where the twin answers. Absent: where it did, and on the first start 127.0.0.1:8081 or the next free port.
     pub twin: Option<Listen>,
-    /// Is told how far the reading of disks is, when the catalog was lost.
-    pub readers: watch::Sender<Reading>,
+    /// Where the catalog is to be; this start moves it there. Absent: where it was, and on the first start in the file
+    /// in the state folder.
+    pub catalog: Option<CatalogChoice>,
+    /// Is told how far the start is with what takes long: the reading of disks, when the catalog was lost, or its move.
+    pub readers: watch::Sender<Wait>,
 }
 
 /// Returns the settings of this start, durable, and whether it is the first. `now` is in seconds since 1970. Blocks on
