@@ -10,12 +10,13 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use origin::catalog::{Moving, Stage};
 use twin::Progress;
 
 use crate::output::shown;
 
 const OF_BYTES: &str = "{bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} eta {eta} {wide_msg}";
-const OF_RECORDS: &str = "{bar:30} {pos}/{len} records {per_sec} {wide_msg}";
+const OF_ROWS: &str = "{bar:30} {pos}/{len} {wide_msg}";
 const OF_LEASES: &str = "{bar:30} {pos}/{len} objects {per_sec} eta {eta}";
 
 /// A bar that shows how many of the bytes, or objects, announced so far are done.
@@ -34,12 +35,23 @@ pub(crate) fn of_leases(json: bool) -> (Arc<dyn Progress>, ProgressBar) {
     start(json, OF_LEASES)
 }
 
-/// Returns the bar of the reading of disks into a catalog.
-pub(crate) fn of_records(json: bool) -> ProgressBar {
+/// Returns the bar of a catalog that is made again from disks, or moves.
+pub(crate) fn of_rows(json: bool) -> ProgressBar {
     if json || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    ProgressBar::new(0).with_style(ProgressStyle::with_template(OF_RECORDS).expect("the template is fixed and right"))
+    ProgressBar::new(0).with_style(ProgressStyle::with_template(OF_ROWS).expect("the template is fixed and right"))
+}
+
+/// Shows how far the move of a catalog is.
+pub(crate) fn show_move(bar: &ProgressBar, Moving { stage, rows, of }: Moving) {
+    bar.set_length(of);
+    bar.set_position(rows);
+    bar.set_message(match stage {
+        Stage::Copying => "rows copied",
+        Stage::Comparing => "rows copied and compared",
+        Stage::Copied | Stage::Left => "rows handed over",
+    });
 }
 
 fn start(json: bool, style: &'static str) -> (Arc<dyn Progress>, ProgressBar) {
@@ -95,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_templates_are_right() {
-        for style in [OF_BYTES, OF_LEASES, OF_RECORDS] {
+        for style in [OF_BYTES, OF_LEASES, OF_ROWS] {
             assert!(ProgressStyle::with_template(style).is_ok(), "{style}");
         }
     }

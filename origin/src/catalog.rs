@@ -7,6 +7,7 @@
 //! is committed. Reads of shards and of records that lie on a disk do not depend on it.
 
 mod migrations;
+mod moving;
 mod postgres;
 mod rule;
 mod sql;
@@ -26,11 +27,12 @@ use format::{
 use sqlx::migrate::MigrateError;
 
 pub use self::{
+    moving::{Mark, MoveError, Moved, Moving, Stage, Standing, Way, look, move_catalog},
     postgres::PostgresCatalog,
     rule::Refused,
     sql::Clock,
     sqlite::{SqliteCatalog, is_damaged_sqlite},
-    url::{CatalogUrl, CatalogUrlError, Found, OpenError, PostgresUrl},
+    url::{CatalogUrl, CatalogUrlError, Found, OpenError, PasswordInUrl, PostgresUrl},
     work::{
         AHEAD_MAX, ATTEMPTS_MAX, CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, GIVEN_UP_REST, LOCATORS_MAX,
         MARGIN_LAST, OBJECTS_MAX, ObjectPage, ObjectRow, PAGE_BYTES_MAX, RETRY_PAUSE, Repair, RepairAsk, RepairCause,

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -12,7 +12,10 @@ use client::IdentityFiles;
 pub(crate) use client::causes;
 use format::wire::Role;
 use futures::future::join_all;
-use origin::{StartError, StrangeCatalog};
+use origin::{
+    StartError, StrangeCatalog,
+    catalog::{CatalogUrl, Found as FoundCatalog},
+};
 use tokio::{
     sync::watch,
     task::{JoinHandle, spawn_blocking},
@@ -20,10 +23,11 @@ use tokio::{
 };
 
 use crate::{
+    catalog_place::Known,
     disk::{CALL_DEADLINE, Gone, Look},
     keys::Keys,
     lost_catalog::{CatalogFault, LostCatalog},
-    pulse::{Pulse, Reading},
+    pulse::{Pulse, Wait},
     seat::{self, Seated},
     settings::{Disk, Seat},
 };
@@ -41,13 +45,13 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Around {
     /// The id on the marks.
     pub(crate) network: String,
-    /// The file of the catalog.
-    pub(crate) catalog: PathBuf,
+    /// Where the catalog is.
+    pub(crate) catalog: Known,
     /// The file that is there while the catalog is made again.
     pub(crate) unfinished: PathBuf,
     pub(crate) keys: Arc<Keys>,
-    /// Hear how far the reading of disks is.
-    pub(crate) readers: watch::Sender<Reading>,
+    /// Hear how far is what takes long.
+    pub(crate) readers: watch::Sender<Wait>,
 }
 
 /// The disks, in the order of the settings.
@@ -89,13 +93,14 @@ impl Disks {
         Self { around: Arc::new(around), all: disks.into_iter().map(out).collect() }
     }
 
-    /// Makes the catalog again where it was lost, before any origin runs.
+    /// Makes the catalog again where its file was lost, before any origin runs. A database is not ours to make again.
     ///
     /// # Errors
     /// [`CatalogFault`]: then no origin may run.
     pub(crate) async fn save_catalog(&self, now: u64) -> Result<(), CatalogFault> {
+        let CatalogUrl::Sqlite(file) = &self.around.catalog.url else { return Ok(()) };
         let disks: Vec<&Disk> = self.all.iter().map(|held| &held.disk).collect();
-        LostCatalog { around: &self.around, disks: &disks }.make_again(now).await
+        LostCatalog { around: &self.around, file, disks: &disks }.make_again(now).await
     }
 
     /// Looks at every disk until each is in or out, or nothing was heard of it for too long.
@@ -289,16 +294,24 @@ async fn start_all(disk: Disk, files: Vec<IdentityFiles>, around: Arc<Around>, p
 async fn start(
     disk: &Disk,
     seat: &Seat,
-    catalog: &Path,
+    catalog: &Known,
     files: IdentityFiles,
     pulse: &Pulse,
 ) -> Result<Seated, StartError> {
-    match Seated::start(disk, seat, catalog, files.clone()).await {
-        Err(StartError::OtherCatalog(StrangeCatalog::Other { .. } | StrangeCatalog::Empty { .. })) => {
-            if let Err(error) = seat::rebuild(disk, seat, catalog, pulse).await {
+    let Known { url, id } = catalog;
+    // In a database there may be another network's by now.
+    let is_ours = |strange: &StrangeCatalog| match (strange, id) {
+        (StrangeCatalog::Note { .. }, _) => false,
+        (_, None) => true,
+        (StrangeCatalog::Other { found, .. }, Some(id)) => *found == FoundCatalog::Id(*id),
+        (StrangeCatalog::Empty { .. }, Some(_)) => false,
+    };
+    match Seated::start(disk, seat, url, files.clone()).await {
+        Err(StartError::OtherCatalog(strange)) if is_ours(&strange) => {
+            if let Err(error) = seat::rebuild(disk, seat, url, pulse).await {
                 tracing::error!(node = %seat.name, error = causes(&error), "what it has is not in the catalog");
             }
-            Seated::start(disk, seat, catalog, files).await
+            Seated::start(disk, seat, url, files).await
         }
         started => started,
     }

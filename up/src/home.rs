@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::{
     agent::{Agent, AgentFault},
+    catalog_place::CatalogPlace,
     clock,
     disk::settings_on,
     disks::{Disks, causes},
@@ -68,6 +69,11 @@ impl Home {
         let (owner, has_key_file) = owner::make(&folders.state)?;
         let home = Self { folders, settings, identity, owner, has_key_file, keys: Arc::new(keys) };
         Ok((home, lock, is_new))
+    }
+
+    /// Returns where the catalog is.
+    pub(crate) fn catalog_place(&mut self) -> CatalogPlace<'_> {
+        CatalogPlace { folders: &self.folders, settings: &mut self.settings }
     }
 
     pub(crate) async fn start_edge(

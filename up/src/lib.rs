@@ -7,7 +7,7 @@
 //!   network/lock                 held while the network runs; the id of the process is in it
 //!   network/up.toml              what was decided: disks, names, ports        (settings)
 //!   network/keys/                the authority, and a certificate of each node (keys)
-//!   network/catalog.sqlite       the catalog of all origins
+//!   network/catalog.sqlite       the catalog of all origins, where it is in no PostgreSQL database (catalog_place)
 //!   network/edge/                what the edge remembers
 //!   network/disk1/               the disk of a network that was given none
 //! DISK/evernear/disk.toml        the mark: whose disk it is                    (disk)
@@ -23,6 +23,7 @@
 
 mod account;
 mod agent;
+mod catalog_place;
 mod clock;
 mod disk;
 mod disks;
@@ -48,6 +49,7 @@ mod up;
 mod up_error;
 
 pub use account::{Account, DiskAccount, PublicAccount};
+pub use catalog_place::{CatalogChoice, CatalogChoiceError, CatalogPlaceError};
 pub use clock::ClockFault;
 pub use disk::Gone;
 pub use keys::KeysError;
@@ -55,7 +57,7 @@ pub use lost_catalog::CatalogFault;
 pub use owner::OwnerFault;
 pub use prepare::UpOptions;
 pub use public::{PublicOptions, PublicZone};
-pub use pulse::Reading;
+pub use pulse::{Reading, Wait};
 pub use settings::{Listen, ListenError, SettingsError};
 pub use up::Up;
 pub use up_error::UpError;

@@ -1,5 +1,5 @@
-//! The catalog, made again from the disks where it was lost or is damaged. Before any origin runs: one that runs would
-//! take for lost, and repair, what is not filed yet, and end leases that another disk knows to be renewed.
+//! The catalog, made again from the disks where its file was lost or is damaged. Before any origin runs: one that runs
+//! would take for lost, and repair, what is not filed yet, and end leases that another disk knows to be renewed.
 //!
 //! Keeps true: the mark of an unfinished catalog is there from before the new one is until each disk that is there was
 //! read. A disk that is not there counts as lost; one that comes later brings what it has before its origins start.
@@ -67,6 +67,8 @@ pub enum CatalogFault {
 /// A catalog that may have been lost.
 pub(crate) struct LostCatalog<'a> {
     pub(crate) around: &'a Around,
+    /// The file of the catalog.
+    pub(crate) file: &'a Path,
     pub(crate) disks: &'a [&'a Disk],
 }
 
@@ -77,7 +79,7 @@ impl LostCatalog<'_> {
     /// # Errors
     /// [`CatalogFault`]. What was read until then stays, and the next start goes on.
     pub(crate) async fn make_again(self, now: u64) -> Result<(), CatalogFault> {
-        let (catalog, mark) = (self.around.catalog.clone(), self.around.unfinished.clone());
+        let (catalog, mark) = (self.file.to_owned(), self.around.unfinished.clone());
         let (looked, marked) = (catalog.clone(), mark.clone());
         let mut found = client::offload(move || Found::at(&looked, &marked)).await??;
         if found == Found::There && is_damaged_sqlite(&catalog).await {
@@ -100,10 +102,10 @@ impl LostCatalog<'_> {
         let seats = found.map_err(|_| unread(Gone::Silent.to_string()))??;
         for seat in seats.map_err(|why| unread(why.to_string()))? {
             let pulse = Pulse::new(self.around.readers.clone());
-            match pulse.limit(HUNG, seat::rebuild(disk, &seat, &self.around.catalog, &pulse)).await {
+            match pulse.limit(HUNG, seat::rebuild(disk, &seat, &self.around.catalog.url, &pulse)).await {
                 Some(Ok(())) => {}
                 Some(Err(source @ (RebuildError::Open(_) | RebuildError::Catalog(_)))) => {
-                    return Err(CatalogFault::Catalog { path: self.around.catalog.clone(), source: Box::new(source) });
+                    return Err(CatalogFault::Catalog { path: self.file.to_owned(), source: Box::new(source) });
                 }
                 Some(Err(error)) => return Err(unread(causes(&error))),
                 None => return Err(unread(Gone::Silent.to_string())),

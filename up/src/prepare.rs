@@ -6,6 +6,7 @@ use origin::config::mount_point;
 use tokio::sync::watch;
 
 use crate::{
+    catalog_place::CatalogChoice,
     clock,
     disk::{Call, Look, settings_on},
     doors::{self, DNS, HTTP},
@@ -13,7 +14,7 @@ use crate::{
     named_disk::{add_disks, replace_disk},
     origin_ports::move_ports,
     public::{Public, PublicOptions},
-    pulse::Reading,
+    pulse::Wait,
     settings::{Disk, Listen, Settings},
     up_error::UpError,
 };
@@ -36,8 +37,11 @@ pub struct UpOptions {
     pub twin: Option<Listen>,
     /// The zone that everybody reads at. Absent: the one that was, or none.
     pub public: Option<PublicOptions>,
-    /// Is told how far the reading of disks is, when the catalog was lost.
-    pub readers: watch::Sender<Reading>,
+    /// Where the catalog is to be; this start moves it there. Absent: where it was, and on the first start in the file
+    /// in the state folder.
+    pub catalog: Option<CatalogChoice>,
+    /// Is told how far the start is with what takes long: the reading of disks, when the catalog was lost, or its move.
+    pub readers: watch::Sender<Wait>,
 }
 
 /// Returns the settings of this start, durable, and whether it is the first. `now` is in seconds since 1970. Blocks on

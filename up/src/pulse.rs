@@ -7,9 +7,22 @@ use std::{
     time::Duration,
 };
 
+use origin::catalog::Moving;
 use tokio::{sync::watch, time::Instant};
 
-/// How far the reading of a disk into the catalog is, for whoever waits for a start.
+/// What a start takes long for, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Wait {
+    /// Nothing so far.
+    #[default]
+    Nothing,
+    /// A disk is read into a catalog that was lost.
+    Reading(Reading),
+    /// The catalog moves to another database.
+    Moving(Moving),
+}
+
+/// How far the reading of a disk into the catalog is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reading {
     /// The disk.
@@ -27,12 +40,12 @@ pub struct Reading {
 pub(crate) struct Pulse {
     begun: Instant,
     last_ms: AtomicU64,
-    readers: watch::Sender<Reading>,
+    readers: watch::Sender<Wait>,
 }
 
 impl Pulse {
     /// Begins with a beat.
-    pub(crate) fn new(readers: watch::Sender<Reading>) -> Self {
+    pub(crate) fn new(readers: watch::Sender<Wait>) -> Self {
         Self { begun: Instant::now(), last_ms: AtomicU64::new(0), readers }
     }
 
@@ -44,7 +57,7 @@ impl Pulse {
     /// Counts a step of reading.
     pub(crate) fn read(&self, reading: Reading) {
         self.beat();
-        self.readers.send_replace(reading);
+        self.readers.send_replace(Wait::Reading(reading));
     }
 
     /// Returns for how long nothing was done.

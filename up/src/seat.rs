@@ -1,6 +1,6 @@
 //! One origin of the network: its configuration, and it while it runs.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use client::IdentityFiles;
 use format::{Country, NodeName, Place};
@@ -42,7 +42,7 @@ impl Seated {
     pub(crate) async fn start(
         disk: &Disk,
         seat: &Seat,
-        catalog: &Path,
+        catalog: &CatalogUrl,
         files: IdentityFiles,
     ) -> Result<Self, StartError> {
         let identity = files.read().map_err(ConfigError::from)?;
@@ -75,7 +75,7 @@ impl Seated {
 ///
 /// # Errors
 /// What the rebuild says; another one goes on.
-pub(crate) async fn rebuild(disk: &Disk, seat: &Seat, catalog: &Path, pulse: &Pulse) -> Result<(), RebuildError> {
+pub(crate) async fn rebuild(disk: &Disk, seat: &Seat, catalog: &CatalogUrl, pulse: &Pulse) -> Result<(), RebuildError> {
     tracing::warn!(node = %seat.name, "the catalog was lost: it is made again from the disks");
     let tell = |progress: &Progress| {
         let Progress { done, records: of } = progress;
@@ -87,7 +87,7 @@ pub(crate) async fn rebuild(disk: &Disk, seat: &Seat, catalog: &Path, pulse: &Pu
     origin::rebuild::rebuild_telling(&config(disk, seat, catalog), tell).await.map(drop)
 }
 
-fn config(disk: &Disk, seat: &Seat, catalog: &Path) -> Config {
+fn config(disk: &Disk, seat: &Seat, catalog: &CatalogUrl) -> Config {
     // Nobody knows where in the world it is, and what is lost together is the disk.
     let place = Place {
         country: Country::UNKNOWN,
@@ -105,7 +105,7 @@ fn config(disk: &Disk, seat: &Seat, catalog: &Path) -> Config {
         admin: None,
         data_dir: disk.data_dir(seat.name.as_str()),
         bucket: None,
-        catalog: CatalogUrl::Sqlite(catalog.to_owned()),
+        catalog: catalog.clone(),
         capacity_bytes: None,
         place,
         tls: None,

@@ -44,6 +44,9 @@ pub(crate) struct Settings {
     /// The zone that everybody reads at. Absent: only this machine reads.
     #[serde(default)]
     pub(crate) public: Option<Public>,
+    /// Where the catalog is. Absent: in the file in the state folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) catalog: Option<Elsewhere>,
     /// What twin.toml was given last, and before it was told of that what is about to be: all else there is the owner's
     /// choice.
     #[serde(default)]
@@ -51,6 +54,16 @@ pub(crate) struct Settings {
     /// The disks, in the order in which they came.
     #[serde(rename = "disk")]
     pub(crate) disks: Vec<Disk>,
+}
+
+/// A catalog in a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Elsewhere {
+    /// The database, as a URL without a password.
+    pub(crate) url: String,
+    /// The catalog's id: no other one is taken for it.
+    pub(crate) id: String,
 }
 
 /// What twin.toml was given.
@@ -155,6 +168,7 @@ impl Settings {
             dns,
             twin: None,
             public: None,
+            catalog: None,
             given: Vec::new(),
             disks: Vec::new(),
         }
@@ -321,6 +335,7 @@ mod tests {
         settings.disks.remove(0);
         settings.dns = Listen::Off;
         settings.twin = Some("127.0.0.1:8081".parse().unwrap());
+        settings.catalog = Some(Elsewhere { url: "postgres://u@h/d".into(), id: "ab".repeat(16) });
         settings.add("/c".into(), "/".into(), 1, |_| Ok::<_, SettingsError>(7500)).unwrap();
         let names = |settings: &Settings| settings.seats().map(|seat| seat.name.to_string()).collect::<Vec<_>>();
         assert_eq!((settings.disks[1].name.as_str(), names(&settings)), ("disk3", vec!["o4".into(), "o5".into()]));

@@ -11,12 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     account::Account,
+    catalog_place::CatalogChoice,
     clock::now,
     disks::{Around, Disks, causes},
     home::Home,
     keeper::look_after,
     lock::Lock,
     prepare::UpOptions,
+    pulse::Wait,
     up_error::UpError,
 };
 
@@ -45,17 +47,10 @@ impl Up {
     }
 
     async fn begin(options: UpOptions, compiler: ChildCommand) -> Result<Self, UpError> {
-        let readers = options.readers.clone();
+        let (readers, wanted) = (options.readers.clone(), options.catalog.clone());
         let (mut home, lock, is_new) = client::offload(move || Home::open(&options, now())).await??;
-        let around = Around {
-            network: home.settings.network.clone(),
-            catalog: home.folders.catalog(),
-            unfinished: home.folders.unfinished_catalog(),
-            keys: home.keys.clone(),
-            readers,
-        };
-        let mut disks = Disks::new(around, home.settings.disks.clone());
-        disks.save_catalog(now()).await?;
+        let is_away = place_catalog(&mut home, wanted, &readers).await?;
+        let mut disks = disks_of(&mut home, &readers)?;
         disks.settle().await;
         if disks.origins().is_empty() {
             let why = disks.states().filter_map(|(disk, why)| Some(format!("{} ({})", disk.path.display(), why?)));
@@ -85,7 +80,10 @@ impl Up {
                 }
                 told => {
                     let given = told?;
-                    know(&topology, disks.seats().map(|seat| seat.name.clone()).collect()).await?;
+                    // Without the catalog nobody announces itself either, and a first start has one.
+                    if !is_away {
+                        know(&topology, disks.seats().map(|seat| seat.name.clone()).collect()).await?;
+                    }
                     Ok::<_, UpError>(Some(given))
                 }
             }
@@ -127,6 +125,30 @@ impl Up {
             Err(error) => tracing::error!(%error, "the origins are not stopped in order"),
         }
     }
+}
+
+/// Sees that the catalog is whole and where it is wanted, before any origin runs. Returns whether its server is away.
+async fn place_catalog(
+    home: &mut Home,
+    wanted: Option<CatalogChoice>,
+    readers: &watch::Sender<Wait>,
+) -> Result<bool, UpError> {
+    home.catalog_place().follow(readers).await?;
+    // What was lost is made again where it was before it moves.
+    disks_of(home, readers)?.save_catalog(now()).await?;
+    Ok(home.catalog_place().settle(wanted, readers).await?)
+}
+
+/// Returns the disks, of which none is in yet.
+fn disks_of(home: &mut Home, readers: &watch::Sender<Wait>) -> Result<Disks, UpError> {
+    let around = Around {
+        network: home.settings.network.clone(),
+        catalog: home.catalog_place().known()?,
+        unfinished: home.folders.unfinished_catalog(),
+        keys: home.keys.clone(),
+        readers: readers.clone(),
+    };
+    Ok(Disks::new(around, home.settings.disks.clone()))
 }
 
 /// Waits until the edge knows these origins.

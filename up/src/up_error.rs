@@ -10,8 +10,8 @@ use client::{IdentityError, Unwritable};
 use edge::Zone;
 
 use crate::{
-    clock::ClockFault, keys::KeysError, lost_catalog::CatalogFault, owner::OwnerFault, settings::SettingsError,
-    up::READY_DEADLINE,
+    catalog_place::CatalogPlaceError, clock::ClockFault, keys::KeysError, lost_catalog::CatalogFault,
+    owner::OwnerFault, settings::SettingsError, up::READY_DEADLINE,
 };
 
 /// Why the network does not start.
@@ -236,6 +236,9 @@ pub enum UpError {
     /// The catalog was lost and is not made again.
     #[error(transparent)]
     Catalog(#[from] CatalogFault),
+    /// The catalog is not where it should be.
+    #[error(transparent)]
+    Place(#[from] CatalogPlaceError),
     /// No disk is there.
     #[error(
         "no disk of this network can be used: {why}. Mend what is said of one of them, and start again; all are left as they are"

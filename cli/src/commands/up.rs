@@ -18,7 +18,9 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
-use up::{Account, DiskAccount, Listen, PublicAccount, PublicOptions, PublicZone, Reading, UpOptions};
+use up::{
+    Account, CatalogChoice, DiskAccount, Listen, PublicAccount, PublicOptions, PublicZone, Reading, UpOptions, Wait,
+};
 
 use super::{Options, signals::Signals};
 use crate::{
@@ -45,6 +47,7 @@ Examples:
   evernear --state /srv/evernear up --http 127.0.0.1:80 --dns off
   evernear up --public media.example.org --address 203.0.113.5
                                               everybody reads at https://LABEL.media.example.org/
+  evernear up --catalog postgres://evernear@localhost/evernear   moves the catalog there; `--catalog sqlite` moves it back
 
 While it runs, `evernear put FILE` in another terminal stores a file and prints its URL, without any option. On a terminal it logs warnings,
 elsewhere what other nodes log; EVERNEAR_LOG=info says more.")]
@@ -65,6 +68,10 @@ pub(crate) struct Up {
     /// 127.0.0.1:8081, or the next free port]
     #[arg(long, value_name = "IP:PORT")]
     twin: Option<Listen>,
+    /// Where the catalog is to be: `postgres://USER@HOST/DATABASE`, or `sqlite` for a file in the state folder; this
+    /// start moves it there [default: where it is; at first `sqlite`]
+    #[arg(long, value_name = "URL")]
+    catalog: Option<CatalogChoice>,
     #[command(flatten)]
     public: Public,
 }
@@ -120,16 +127,16 @@ impl Up {
         let mut signals = Signals::new()?;
         let state = options.state()?;
         let compiler = policy_check::compiler()?;
-        let Self { disks, replace: replaced, http, dns, twin, public } = self;
-        let (readers, reading) = watch::channel(Reading::default());
+        let Self { disks, replace: replaced, http, dns, twin, catalog, public } = self;
+        let (readers, wait) = watch::channel(Wait::default());
         let (state_path, public) = (state.path().to_owned(), public.told());
-        let told = UpOptions { state: state_path, disks, replaced, http, dns, twin, public, readers };
-        let bar = progress_bar::of_records(options.json);
+        let told = UpOptions { state: state_path, disks, replaced, http, dns, twin, catalog, public, readers };
+        let bar = progress_bar::of_rows(options.json);
         let up = tokio::select! {
             up = up::Up::start(told, compiler) => up,
             // A start that is cut short is gone on with by the next.
             _ = signals.next() => return Ok(()),
-            never = show(reading, &bar) => match never {},
+            never = show(wait, &bar) => match never {},
         };
         bar.finish_and_clear();
         let up = up?;
@@ -171,19 +178,28 @@ async fn console(state: &Path) -> Option<Link> {
         .ok()
 }
 
-/// Shows for ever how far the reading of disks is, where the catalog was lost: on a terminal by a bar, elsewhere in the
-/// log, and to the service manager, so that it waits.
-async fn show(mut reading: watch::Receiver<Reading>, bar: &ProgressBar) -> Infallible {
+/// Shows for ever how far a start is with what takes long: on a terminal by a bar, elsewhere in the log, and to the
+/// service manager, so that it waits.
+async fn show(mut wait: watch::Receiver<Wait>, bar: &ProgressBar) -> Infallible {
     let mut told: Option<Instant> = None;
-    while reading.changed().await.is_ok() {
-        let Reading { disk, records, of, shards } = reading.borrow_and_update().clone();
-        bar.set_length(of);
-        bar.set_position(records);
-        bar.set_message(format!("and {shards} shards of {}", disk.display()));
+    while wait.changed().await.is_ok() {
+        let wait = wait.borrow_and_update().clone();
+        let status = match &wait {
+            Wait::Nothing => continue,
+            Wait::Reading(Reading { disk, records, of, shards }) => {
+                bar.set_length(*of);
+                bar.set_position(*records);
+                bar.set_message(format!("records and {shards} shards of {}", disk.display()));
+                format!("reading {}: {records} of {of} records, {shards} shards", disk.display())
+            }
+            Wait::Moving(moving) => {
+                progress_bar::show_move(bar, *moving);
+                format!("moving the catalog: {} of {} rows copied and compared", moving.rows, moving.of)
+            }
+        };
         if told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
             told = Some(Instant::now());
-            let status = format!("reading {}: {records} of {of} records, {shards} shards", disk.display());
-            tracing::info!(disk = %disk.display(), records, of, shards, "the catalog is made again");
+            tracing::info!(status, "the catalog is not ready yet");
             // Without a service manager there is nobody to tell.
             let _ = sd_notify::notify(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(MORE_TIME)]);
         }
@@ -194,7 +210,8 @@ async fn show(mut reading: watch::Receiver<Reading>, bar: &ProgressBar) -> Infal
 
 /// Formats the account for people. `program` is what to type for this program.
 fn text(account: &Account, link: Option<&str>, program: &str, is_default_state: bool) -> String {
-    let Account { state, http, dns, url, profile, disks, .. } = account;
+    let Account { state, http, dns, url, profile, disks, catalog, .. } = account;
+    let catalog = catalog.as_ref().map_or_else(String::new, |place| format!("  catalog  {place}\n"));
     let dns = dns.map_or_else(|| "off".to_owned(), |dns| dns.to_string());
     let begun = if account.is_new { "A new network" } else { "The network" };
     let copy = if account.has_key_file { "owner.key and unlock.key" } else { "owner.key" };
@@ -210,7 +227,7 @@ fn text(account: &Account, link: Option<&str>, program: &str, is_default_state: 
     };
     format!(
         "{begun} runs, in {}. Keep a copy of {copy} elsewhere: who loses them cannot erase or change what is stored.\n\n{}\n{}\n\
-         \x20 {web}\n  dns   {dns}\n  twin  {}\n\n{}In another terminal:\n\n\
+         \x20 {web}\n  dns   {dns}\n  twin  {}\n{catalog}\n{}In another terminal:\n\n\
          \x20 {program} put cat.jpg     store a file or a folder, and print its URL\n\
          \x20 {program} ls              list what is stored\n\
          \x20 {program} get LABEL       fetch it, verified\n\
@@ -336,6 +353,7 @@ mod tests {
             twin: Some("127.0.0.1:8081".parse().unwrap()),
             twin_url: Some("http://127.0.0.1:8081".to_owned()),
             twin_gone: None,
+            catalog: None,
             url: "http://{label}.localhost:8080/{name}".to_owned(),
             profile: profile.to_owned(),
             stores: true,
@@ -397,6 +415,8 @@ mod tests {
             assert!(said.contains(line), "{line}: {said}");
         }
         assert!(!text(&open(true), None, "evernear", true).contains("NS"));
+        let moved = Account { catalog: Some("postgres://u@h/d".to_owned()), ..three.clone() };
+        assert!(text(&moved, None, "evernear", true).contains("\n  catalog  postgres://u@h/d\n"));
         let few = Account { stores: false, ..three };
         assert!(text(&few, None, "evernear", true).contains("new files are refused"));
     }

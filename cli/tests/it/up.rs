@@ -2,6 +2,7 @@
 
 mod catalog;
 mod disks;
+mod postgres;
 mod public;
 
 use std::{

@@ -22,11 +22,12 @@ const SQLITE: &[Step] = steps!(
     "sqlite": 1 "0001_catalog", 2 "0002_work", 3 "0003_balance", 4 "0004_records_by_object", 5 "0005_notes",
     6 "0006_orders", 8 "0008_refused", 9 "0009_hopeless", 10 "0010_failures",
     11 "0011_identity", 12 "0012_dead_objects", 13 "0013_displaced", 14 "0014_totals",
+    16 "0016_moves",
 );
 const POSTGRES: &[Step] = steps!(
     "postgres": 1 "0001_catalog", 3 "0003_balance", 4 "0004_records_by_object", 5 "0005_notes", 6 "0006_orders",
     8 "0008_refused", 9 "0009_hopeless", 10 "0010_failures", 11 "0011_identity", 12 "0012_dead_objects",
-    13 "0013_displaced", 14 "0014_totals", 15 "0015_deltas",
+    13 "0013_displaced", 14 "0014_totals", 15 "0015_deltas", 16 "0016_moves",
 );
 
 /// Returns what brings a SQLite file up to date.

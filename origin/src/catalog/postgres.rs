@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     CatalogId, migrations,
+    moving::enter,
     sql::{Driver, Group, Late, SqlCatalog, Wide, driver, each},
     url::{Found, OpenError, PostgresUrl},
 };
@@ -83,6 +84,13 @@ impl PostgresCatalog {
                 Box::pin(async move { if about.idle_for < TRUSTED { Ok(true) } else { is_alive(connection).await } })
             })
             .after_release(|connection, _| Box::pin(is_alive(connection)))
+            .after_connect(|connection, _| {
+                let refused = |error| match error {
+                    OpenError::Engine(said) => said,
+                    error => sqlx::Error::Configuration(error.into()),
+                };
+                Box::pin(async move { enter(connection).await.map_err(refused) })
+            })
             .connect_lazy_with(session);
         Ok(Self { writers: pool.clone(), readers: pool, changes_kept, clock: None, group: Group::default(), late })
     }
@@ -92,6 +100,7 @@ impl PostgresCatalog {
 /// migrator takes a lock.
 async fn migrate(options: &PgConnectOptions, noted: Option<CatalogId>) -> Result<(), OpenError> {
     let mut connection = PgConnection::connect_with(options).await?;
+    enter(&mut connection).await?;
     if let Some(noted) = noted {
         Found::check(identity(&mut connection).await?.as_deref(), noted)?;
     }
@@ -110,7 +119,7 @@ async fn identity(connection: &mut PgConnection) -> Result<Option<Vec<u8>>, sqlx
 }
 
 /// Whether the server cannot be reached now, and may be later: not when it answers and refuses.
-fn is_away(error: &sqlx::Error) -> bool {
+pub(super) fn is_away(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) => true,
         sqlx::Error::Database(said) => said.code().is_some_and(|code| NOT_NOW.contains(&&*code)),

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::{
     CatalogId, migrations,
+    moving::refuse_moved,
     sql::{Clock, Driver, Group, Late, SqlCatalog, Wide, driver},
     url::{Found, OpenError},
 };
@@ -107,6 +108,7 @@ impl SqliteCatalog {
 async fn migrate(path: &Path, writers: &SqlitePool, noted: Option<CatalogId>) -> Result<(), OpenError> {
     let _migrating = lock(path).await?;
     let mut writer = writers.acquire().await?;
+    refuse_moved::<Sqlite>(&mut writer).await?;
     if let Some(noted) = noted {
         Found::check(identity(&mut writer).await?.as_deref(), noted)?;
     }

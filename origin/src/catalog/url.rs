@@ -7,7 +7,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgSslMode},
 };
 
-use super::{Catalog, CatalogId, PostgresCatalog, SqliteCatalog};
+use super::{Catalog, CatalogId, PostgresCatalog, SqliteCatalog, postgres::is_away};
 
 /// Where the catalog is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,14 @@ pub struct PostgresUrl(String);
 #[error("this is no catalog; write sqlite:///absolute/path or postgres://USER@HOST/DATABASE")]
 pub struct CatalogUrlError;
 
+/// A URL that others can read has a password; the operator's to take out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the catalog's URL has a password, and every user of this machine can read a command line: take it out, and put a line \
+     HOST:PORT:DATABASE:USER:PASSWORD into ~/.pgpass (chmod 600), or name another such file in PGPASSFILE"
+)]
+pub struct PasswordInUrl;
+
 /// Why a catalog cannot be opened; the operator's to solve.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -44,6 +52,21 @@ pub enum OpenError {
     /// The file is no catalog or cannot be opened, or the server cannot be reached or lets nobody in.
     #[error("the catalog's database cannot be opened")]
     Engine(#[from] sqlx::Error),
+    /// It was moved to another database.
+    #[error("the catalog has moved to {place}; name that one in its place")]
+    Moved {
+        /// Where it is, without a password.
+        place: String,
+    },
+    /// It was not moved here whole.
+    #[error("the catalog is not whole: its move from {place} was cut short; run that again (`evernear catalog move`)")]
+    Unfinished {
+        /// Where it comes from, without a password.
+        place: String,
+    },
+    /// It is being moved.
+    #[error("the catalog is held by `evernear catalog move`; start again when that has ended")]
+    Moving,
     /// It is not the catalog that it should be, and was left as it is.
     #[error("the catalog {found}, and catalog {noted} was looked for")]
     Other {
@@ -112,6 +135,12 @@ impl From<MigrateError> for OpenError {
 }
 
 impl OpenError {
+    /// Returns whether a server cannot be reached now, and may be later.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Engine(error) if is_away(error))
+    }
+
     /// Returns whether a server did not believe who we are.
     #[must_use]
     pub fn is_password(&self) -> bool {
@@ -122,6 +151,18 @@ impl OpenError {
 }
 
 impl CatalogUrl {
+    /// Returns the URL as text, for a place that others can read.
+    ///
+    /// # Errors
+    /// [`PasswordInUrl`].
+    pub fn without_password(&self) -> Result<String, PasswordInUrl> {
+        match self {
+            Self::Sqlite(path) => Ok(format!("sqlite://{}", path.display())),
+            Self::Postgres(url) if url.has_password() => Err(PasswordInUrl),
+            Self::Postgres(url) => Ok(url.0.clone()),
+        }
+    }
+
     /// Opens the catalog and brings its schema up to date. The feed keeps the newest `changes_kept` changes.
     ///
     /// # Errors
@@ -176,6 +217,16 @@ impl PostgresUrl {
         Ok(if is_here || is_chosen { options } else { options.ssl_mode(PgSslMode::VerifyFull) })
     }
 
+    /// Returns whether the text has a password, or something in which one could hide.
+    fn has_password(&self) -> bool {
+        let (_, rest) = self.0.split_once("://").unwrap_or_default();
+        let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let authority = before.split(['/', '#']).next().unwrap_or_default();
+        let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+        let keys = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+        user.contains(':') || keys.into_iter().any(|key| key == "password" || key.contains('%'))
+    }
+
     fn read(&self) -> Result<PgConnectOptions, sqlx::Error> {
         self.0.parse()
     }
@@ -213,6 +264,23 @@ mod tests {
         let url: CatalogUrl = "postgres://me:sesame@db.example/evernear?password=sesame".parse().unwrap();
         let shown = format!("{url:?}");
         assert!(!shown.contains("sesame") && shown.contains("db.example"), "{shown}");
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_not_for_others_to_read() {
+        let said = |text: &str| text.parse::<CatalogUrl>().unwrap().without_password();
+        for text in ["sqlite:///a/b.db", "postgres://u@db:5432/x?sslmode=require", "postgres://u@%2Frun%2Fpostgresql/x"]
+        {
+            assert_eq!(said(text).as_deref(), Ok(text));
+        }
+        for text in [
+            "postgres://u:p@db/x",
+            "postgres://u:@db/x",
+            "postgres://u@db/x?password=p",
+            "postgres://u@db/x?a=b&p%61ssword=p",
+        ] {
+            assert_eq!(said(text), Err(PasswordInUrl), "{text}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod corpus;
 mod crash;
 mod crash_states;
 mod foreign;
+mod moving;
 mod packs;
 mod rebuild;
 mod repair;

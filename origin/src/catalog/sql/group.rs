@@ -540,7 +540,11 @@ mod tests {
         let told = format!("ALTER DATABASE {database} SET log_statement = 'all'");
         PostgresCatalog::connect(&url, 9).await.unwrap().writer().await.unwrap().run(told.leak(), &[]).await.unwrap();
         let catalog = PostgresCatalog::connect(&url, 9).await.unwrap();
-        let executed = || server.log().lines().filter(|line| line.contains(" execute ")).count();
+        // A connection that is new asks first whether it may.
+        let is_asked =
+            |line: &str| ["pg_try_advisory_lock_shared", "pg_tables", "FROM moves"].iter().any(|it| line.contains(it));
+        let is_counted = |line: &&str| line.contains(" execute ") && !is_asked(line);
+        let executed = || server.log().lines().filter(is_counted).count();
         let filed: Vec<Record> = (0..8).map(|seed| record(&Sample::new(seed, 9), 1)).collect();
         let turn = catalog.group.turn.lock().await;
         let (before, puts) = (executed(), join_all(filed.iter().map(|record| records::put(&catalog, record))));
