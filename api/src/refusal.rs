@@ -11,7 +11,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use client::{ReadError, TransportError, Unwritable, UploadError};
+use client::{PlacementError, ReadError, TransportError, Unwritable, UploadError};
 use edge::PolicyError;
 use format::PolicyName;
 use serde_json::json;
@@ -31,7 +31,6 @@ use crate::{
 
 /// Seconds after which a caller is told to come again where nobody knows better.
 const AGAIN_SECONDS: u64 = 10;
-const NO_STORAGE: u16 = 507;
 /// The code of a refusal that says that nodes have no room.
 pub(crate) const NETWORK_FULL: &str = "ERROR_NETWORK_FULL";
 
@@ -362,12 +361,15 @@ impl From<NetworkFull> for Refusal {
     }
 }
 
-/// Whether nodes said that they have no room.
+/// Whether nodes have no room: so many of them that it could not be stored if all others came back.
 fn is_full(error: &UploadError) -> bool {
-    let (UploadError::Lost { failed, .. } | UploadError::Record { failed, .. }) = error else { return false };
-    failed.iter().any(|failure| {
-        matches!(failure, TransportError::Failed { status, .. } | TransportError::Refused { status, .. } if *status == NO_STORAGE)
-    })
+    let full = |failed: &[TransportError]| failed.iter().filter(|failure| failure.is_full()).count();
+    match error {
+        UploadError::Placement(PlacementError::TooFew { need, have, full, .. }) => *full > 0 && have + full >= *need,
+        UploadError::Lost { source, failed, .. } => full(failed) > source.columns - source.quorum,
+        UploadError::Record { asked, need, failed, .. } => full(failed) + need > *asked,
+        _ => false,
+    }
 }
 
 impl From<NameChangeError> for Refusal {
@@ -462,8 +464,54 @@ impl From<LeaseChangeError> for Refusal {
 mod tests {
     use std::io::{self, ErrorKind};
 
+    use client::ScatterLost;
+    use format::Redundancy;
+
     use super::*;
     use crate::car::CarFault;
+
+    #[test]
+    fn the_network_is_full_where_full_nodes_alone_leave_too_few_and_else_what_is_away_may_come_back() {
+        let node = || "o1".parse().unwrap();
+        let failed = |full: usize, away: usize| -> Vec<TransportError> {
+            let full = (0..full).map(|_| TransportError::Failed { node: node(), status: 507, reason: "full".into() });
+            full.chain((0..away).map(|_| TransportError::TimedOut { node: node() })).collect()
+        };
+        let told = |source: UploadError| {
+            let Refusal { status, code, retry_after, .. } = PutError::Upload { path: "f".into(), source }.into();
+            match (status, code, retry_after) {
+                (StatusCode::INSUFFICIENT_STORAGE, NETWORK_FULL, None) => true,
+                (StatusCode::SERVICE_UNAVAILABLE, "ERROR_UNAVAILABLE", Some(_)) => false,
+                other => panic!("{other:?}"),
+            }
+        };
+        // Of 4+2 five must be durable, so one full node alone keeps nobody from it.
+        for (full, away, is_full) in [(2, 0, true), (2, 1, true), (1, 1, false), (0, 2, false), (1, 5, false)] {
+            let source = ScatterLost { left: 6 - full - away, columns: 6, quorum: 5 };
+            let lost = UploadError::Lost { source, failed: failed(full, away), silent_zones: [].into() };
+            assert_eq!(told(lost), is_full, "{full} {away}");
+        }
+        for (full, away, is_full) in [(3, 0, true), (2, 1, false), (2, 2, false), (3, 1, true)] {
+            let record = UploadError::Record { stored: 5 - full - away, asked: 5, need: 3, failed: failed(full, away) };
+            assert_eq!(told(record), is_full, "{full} {away}");
+        }
+        let (redundancy, wanted, refused) = (Redundancy::new(4, 2).unwrap(), Vec::new(), Vec::new());
+        let too_few =
+            PlacementError::TooFew { redundancy, need: 6, have: 4, known: 6, full: 2, leaving: 0, wanted, refused };
+        assert!(told(too_few.into()));
+        let refused = PlacementError::TooFew {
+            redundancy,
+            need: 6,
+            have: 2,
+            known: 6,
+            full: 2,
+            leaving: 2,
+            wanted: Vec::new(),
+            refused: Vec::new(),
+        };
+        let refused = Refusal::from(PutError::Upload { path: "f".into(), source: refused.into() });
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    }
 
     #[test]
     fn a_disk_that_takes_no_write_is_told_the_same_way_wherever_it_is_met() {

@@ -1,7 +1,15 @@
 //! Why a disk takes no write: the one look for it at the causes of an error, so that every program tells it the same
 //! way.
 
-use std::{error::Error, fmt, io};
+use std::{
+    error::Error,
+    fmt,
+    io::{self, Write},
+    path::Path,
+};
+
+/// What a database writes at least.
+const PAGE: [u8; 4096] = [0; 4096];
 
 /// Why a disk takes no write, which is nobody's fault and passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +29,16 @@ impl Unwritable {
             Some(io::ErrorKind::ReadOnlyFilesystem) => Some(Self::ReadOnly),
             _ => error.source().and_then(Self::of),
         }
+    }
+
+    /// Finds out whether a page can be written in a folder. Leaves nothing there. Blocks on the disk.
+    #[must_use]
+    pub fn of_folder(folder: &Path) -> Option<Self> {
+        let write = || {
+            let mut file = tempfile::tempfile_in(folder)?;
+            file.write_all(&PAGE).and_then(|()| file.sync_all())
+        };
+        write().err().and_then(|error: io::Error| Self::of(&error))
     }
 }
 

@@ -12,6 +12,7 @@ mod postgres;
 mod rule;
 mod sql;
 mod sqlite;
+mod sqlite_file;
 mod url;
 mod work;
 
@@ -31,7 +32,8 @@ pub use self::{
     postgres::PostgresCatalog,
     rule::Refused,
     sql::Clock,
-    sqlite::{SqliteCatalog, is_damaged_sqlite},
+    sqlite::{SqliteCatalog, is_lost_sqlite},
+    sqlite_file::SqliteFile,
     url::{CatalogUrl, CatalogUrlError, Found, OpenError, PasswordInUrl, PostgresUrl},
     work::{
         AHEAD_MAX, ATTEMPTS_MAX, CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, GIVEN_UP_REST, LOCATORS_MAX,

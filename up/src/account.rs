@@ -52,6 +52,8 @@ pub struct Account {
     pub disks_survived: usize,
     /// The disks.
     pub disks: Vec<DiskAccount>,
+    /// Damaged catalogs that were set aside: whoever has one and a label opens what was erased since.
+    pub damaged_catalogs: Vec<PathBuf>,
     /// Whether this was the first start.
     pub is_new: bool,
 }
@@ -87,7 +89,7 @@ pub struct DiskAccount {
 }
 
 impl Account {
-    /// Takes the account of a network that runs.
+    /// Takes the account of a network that runs, without what lies aside.
     pub(crate) fn of(
         home: &Home,
         disks: &Disks,
@@ -131,6 +133,7 @@ impl Account {
             disks_survived: profile.map_or(0, |profile| loss::disks_survived(profile, &origins)),
             profile: given.profile,
             disks: disks.states().map(disk).collect(),
+            damaged_catalogs: Vec::new(),
             is_new,
         }
     }

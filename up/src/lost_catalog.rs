@@ -5,12 +5,16 @@
 //! read. A disk that is not there counts as lost; one that comes later brings what it has before its origins start.
 
 use std::{
-    ffi::OsString,
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
-use origin::{catalog::is_damaged_sqlite, rebuild::RebuildError};
+use client::Unwritable;
+use origin::{
+    catalog::{SqliteFile, is_lost_sqlite},
+    rebuild::RebuildError,
+};
 use tokio::time::timeout;
 
 use crate::{
@@ -26,8 +30,8 @@ const UNFINISHED: &str =
     "The catalog is being made again from the disks. `evernear up` goes on with it and removes this file.\n";
 /// How the names of a catalog's files end. The file itself is last: while it is there, a crash is gone on with.
 const ENDS: [&str; 3] = ["-shm", "-wal", ""];
-/// How the name of one that is set aside begins, before the time.
-const ASIDE: &str = "catalog.damaged-";
+/// How the name of one that is set aside begins and ends, around the time.
+const ASIDE: (&str, &str) = ("catalog.damaged-", ".sqlite");
 
 /// Why the catalog is not made again.
 #[derive(Debug, thiserror::Error)]
@@ -74,18 +78,31 @@ pub(crate) struct LostCatalog<'a> {
 
 impl LostCatalog<'_> {
     /// Makes it again where it is not there or is damaged, or where a start before was cut short in that. Takes as long
-    /// as there is something to read. `now` is in seconds since 1970.
+    /// as there is something to read. `now` is in seconds since 1970. Where its disk takes no write it is left as it
+    /// is, and origins serve what they have without it.
     ///
     /// # Errors
     /// [`CatalogFault`]. What was read until then stays, and the next start goes on.
     pub(crate) async fn make_again(self, now: u64) -> Result<(), CatalogFault> {
         let (catalog, mark) = (self.file.to_owned(), self.around.unfinished.clone());
         let (looked, marked) = (catalog.clone(), mark.clone());
-        let mut found = client::offload(move || Found::at(&looked, &marked)).await??;
-        if found == Found::There && is_damaged_sqlite(&catalog).await {
+        let (mut found, file) = client::offload(move || Found::at(&looked, &marked)).await??;
+        if found == Found::There && is_lost_sqlite(&catalog).await {
             found = Found::Damaged;
         }
-        if !client::offload(move || begin(&catalog, &mark, found, now)).await?? {
+        let begun = client::offload(move || begin(&file, &mark, found, now)).await?;
+        if let Err(error) = &begun
+            && found != Found::There
+            && Unwritable::of(error).is_some()
+        {
+            let error = causes(error);
+            tracing::error!(
+                error,
+                "the catalog was lost, and the next start makes it again once its disk takes writes: until then what is stored is read, and no more"
+            );
+            return Ok(());
+        }
+        if !begun? {
             return Ok(());
         }
         for disk in self.disks {
@@ -119,75 +136,116 @@ impl LostCatalog<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Nothing,
-    /// No database, or an empty file, which is one without a table, or one of whose files a start that was cut short
-    /// had set some aside.
+    /// No catalog: no database, or one of which nothing is left, an empty file for instance, or a log without its file,
+    /// or one of whose files a start that was cut short had set some aside.
     Damaged,
     There,
 }
 
 impl Found {
     /// Looks before anything opens it: beside an empty file SQLite removes the log, which may have all there is, and
-    /// beside one whose log was set aside it makes another. Blocks on the disk.
-    fn at(catalog: &Path, mark: &Path) -> Result<Self, CatalogFault> {
+    /// beside one whose log was set aside it makes another. Returns also which file it is. Blocks on the disk.
+    fn at(catalog: &Path, mark: &Path) -> Result<(Self, SqliteFile), CatalogFault> {
         let io = |source| CatalogFault::Io { path: catalog.to_owned(), source };
-        match fs::symlink_metadata(catalog) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::Nothing),
-            Err(error) => Err(io(error)),
-            // A link to what is not there may lead to a disk that is not mounted.
-            Ok(_) if fs::metadata(catalog).map_err(io)?.len() == 0 => Ok(Self::Damaged),
-            Ok(_) if begun_aside(catalog, mark).map_err(io)?.is_some() => Ok(Self::Damaged),
-            Ok(_) => Ok(Self::There),
-        }
+        let file = SqliteFile::at(catalog).map_err(io)?;
+        let found = match file.length().map_err(io)? {
+            // A link to what is not there may lead to a disk that is not mounted. One that has what was set aside is.
+            None if catalog.is_symlink() && (!mark.exists() || all_aside(&file).map_err(io)?.is_empty()) => {
+                return Err(io(io::ErrorKind::NotFound.into()));
+            }
+            None if file.lone_log().map_err(io)?.is_none() => Self::Nothing,
+            None | Some(0) => Self::Damaged,
+            Some(_) if begun_aside(&file, mark).map_err(io)?.is_some() => Self::Damaged,
+            Some(_) => Self::There,
+        };
+        Ok((found, file))
     }
 }
 
 /// Notes that the catalog is being made again, if it is, before there is one: one that is there alone says nothing of
 /// what is in it. Returns whether it is. Blocks on the disk.
-fn begin(catalog: &Path, mark: &Path, found: Found, now: u64) -> Result<bool, CatalogFault> {
+fn begin(file: &SqliteFile, mark: &Path, found: Found, now: u64) -> Result<bool, CatalogFault> {
     if found == Found::There && !mark.exists() {
         return Ok(false);
     }
-    let unmoved = |source| CatalogFault::Io { path: catalog.to_owned(), source };
-    let begun = begun_aside(catalog, mark).map_err(unmoved)?;
+    let unmoved = |source| CatalogFault::Io { path: file.path().to_owned(), source };
+    let begun = begun_aside(file, mark).map_err(unmoved)?;
     let unwritten = |source| CatalogFault::Io { path: mark.to_owned(), source };
     client::keep(mark, UNFINISHED.as_bytes()).map_err(unwritten)?;
     if found == Found::Damaged {
-        let aside = begun.unwrap_or_else(|| catalog.with_file_name(format!("{ASIDE}{now}.sqlite")));
-        set_aside(catalog, &aside).map_err(unmoved)?;
-        tracing::error!(aside = %aside.display(), "the catalog is damaged: it is set aside and made again; publish policies again");
+        let aside = begun.map_or_else(|| free_aside(file, now), Ok).map_err(unmoved)?;
+        set_aside(file, &aside).map_err(unmoved)?;
+        tracing::error!(
+            aside = %aside.path().display(),
+            "the catalog is damaged: it is set aside and made again; publish policies again, then delete what was set aside"
+        );
     }
     Ok(true)
 }
 
-/// Returns where a start that was cut short had begun to move a damaged catalog: its log is there, and the file is not.
-/// Blocks on the disk.
-fn begun_aside(catalog: &Path, mark: &Path) -> io::Result<Option<PathBuf>> {
-    let Some(folder) = catalog.parent().filter(|_| mark.exists()) else { return Ok(None) };
+/// Returns the damaged catalogs that were set aside beside one. They have the manifests of what was erased since, which
+/// its label opens. Blocks on the disk.
+///
+/// # Errors
+/// That of the system.
+pub(crate) fn all_aside(file: &SqliteFile) -> io::Result<Vec<PathBuf>> {
+    let folder = client::folder_of(file.path());
+    let is_aside = |name: &str| name.starts_with(ASIDE.0) && name.ends_with(ASIDE.1);
+    let mut all = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
-        let name = name.to_str().filter(|name| name.starts_with(ASIDE)).unwrap_or_default();
+        if name.to_str().is_some_and(is_aside) {
+            all.push(folder.join(name));
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+/// Returns where a start that was cut short had begun to move a damaged catalog: its log is there, and the file is not.
+/// Blocks on the disk.
+fn begun_aside(file: &SqliteFile, mark: &Path) -> io::Result<Option<SqliteFile>> {
+    if !mark.exists() {
+        return Ok(None);
+    }
+    let folder = client::folder_of(file.path());
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let name = name.to_str().filter(|name| name.starts_with(ASIDE.0)).unwrap_or_default();
         let of = ENDS.iter().filter(|end| !end.is_empty()).find_map(|end| name.strip_suffix(end));
         if let Some(aside) = of.map(|of| folder.join(of)).filter(|aside| !aside.exists()) {
-            return Ok(Some(aside));
+            return SqliteFile::at(&aside).map(Some);
         }
     }
     Ok(None)
 }
 
-/// Moves the files of a catalog, durably.
-fn set_aside(catalog: &Path, aside: &Path) -> io::Result<()> {
-    let with = |path: &Path, end| {
-        let mut name = OsString::from(path);
-        name.push(end);
-        PathBuf::from(name)
-    };
+/// Returns where a damaged catalog can be moved at `now` and nothing lies: of a second before another may be there.
+fn free_aside(file: &SqliteFile, now: u64) -> io::Result<SqliteFile> {
+    let (mut time, folder) = (now, client::folder_of(file.path()));
+    loop {
+        let aside = SqliteFile::at(&folder.join(format!("{}{time}{}", ASIDE.0, ASIDE.1)))?;
+        if !ENDS.iter().any(|end| aside.part(end).exists()) {
+            return Ok(aside);
+        }
+        time += 1;
+    }
+}
+
+/// Moves the files of a catalog, durably. A log without its file gets an empty one: without one it would look like
+/// what is not moved whole.
+fn set_aside(file: &SqliteFile, aside: &SqliteFile) -> io::Result<()> {
+    if file.length()?.is_none() {
+        File::create_new(file.path())?.sync_all()?;
+        client::sync_folder(file.path())?;
+    }
     for end in ENDS {
-        match fs::rename(with(catalog, end), with(aside, end)) {
+        match fs::rename(file.part(end), aside.part(end)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             renamed => renamed?,
         }
     }
-    client::sync_folder(aside)
+    client::sync_folder(aside.path())
 }
 
 /// Removes the mark, durably: one that came back with a power cut would have all disks read again.
@@ -215,7 +273,24 @@ fn seats_to_read(disk: &Disk, network: &str) -> Result<Vec<Seat>, Gone> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    fn at(catalog: &Path) -> SqliteFile {
+        SqliteFile::at(catalog).unwrap()
+    }
+
+    fn found(catalog: &Path, mark: &Path) -> Found {
+        Found::at(catalog, mark).unwrap().0
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names = fs::read_dir(folder).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
 
     #[test]
     fn a_damaged_catalog_is_set_aside_with_its_log_and_one_that_is_whole_is_left_alone() {
@@ -224,16 +299,16 @@ mod tests {
         let log = home.path().join("catalog.sqlite-wal");
         fs::write(&catalog, "damaged").unwrap();
         fs::write(&log, "log").unwrap();
-        assert!(!begin(&catalog, &mark, Found::There, 7).unwrap() && !mark.exists());
-        assert!(begin(&catalog, &mark, Found::Damaged, 7).unwrap());
+        assert!(!begin(&at(&catalog), &mark, Found::There, 7).unwrap() && !mark.exists());
+        assert!(begin(&at(&catalog), &mark, Found::Damaged, 7).unwrap());
         assert!(mark.exists() && !catalog.exists() && !log.exists());
         let aside = |end| fs::read_to_string(home.path().join(format!("catalog.damaged-7.sqlite{end}"))).unwrap();
         assert_eq!((aside("").as_str(), aside("-wal").as_str()), ("damaged", "log"));
         // A start that was cut short is gone on with, also where another catalog is there by then.
         fs::write(&catalog, "begun").unwrap();
-        assert!(begin(&catalog, &mark, Found::There, 8).unwrap() && catalog.exists());
+        assert!(begin(&at(&catalog), &mark, Found::There, 8).unwrap() && catalog.exists());
         end(&mark).unwrap();
-        assert!(!begin(&catalog, &mark, Found::There, 9).unwrap());
+        assert!(!begin(&at(&catalog), &mark, Found::There, 9).unwrap());
     }
 
     #[test]
@@ -241,12 +316,6 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let (catalog, mark) = (home.path().join("catalog.sqlite"), home.path().join("catalog.unfinished"));
         let write = |name: &str| fs::write(home.path().join(name), name).unwrap();
-        let names = || -> Vec<String> {
-            let names = fs::read_dir(home.path()).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
-            let mut names: Vec<_> = names.collect();
-            names.sort();
-            names
-        };
         // What one of before was set aside as is whole.
         let before = ["catalog.damaged-3.sqlite", "catalog.damaged-3.sqlite-wal"];
         before.iter().for_each(|name| write(name));
@@ -261,36 +330,80 @@ mod tests {
                 });
             }
             fs::write(&mark, UNFINISHED).unwrap();
-            let (found, now) = if moved == 0 { (Found::There, 7) } else { (Found::Damaged, 9) };
-            assert_eq!(Found::at(&catalog, &mark).unwrap(), found, "{moved}");
-            assert!(begin(&catalog, &mark, Found::Damaged, now).unwrap());
+            let (is, now) = if moved == 0 { (Found::There, 7) } else { (Found::Damaged, 9) };
+            assert_eq!(found(&catalog, &mark), is, "{moved}");
+            assert!(begin(&at(&catalog), &mark, Found::Damaged, now).unwrap());
             let left: Vec<String> =
                 [&before[..], &all, &["catalog.unfinished"]].concat().into_iter().map(str::to_owned).collect();
-            assert_eq!(names(), left, "{moved}");
+            assert_eq!(names(home.path()), left, "{moved}");
             let wal = fs::read_to_string(home.path().join(all[2])).unwrap();
             assert!(wal.ends_with("-wal"), "it is the log that was there: {wal}");
             // The one that is made then is no part of it.
             write("catalog.sqlite");
-            assert_eq!(Found::at(&catalog, &mark).unwrap(), Found::There);
+            assert_eq!(found(&catalog, &mark), Found::There);
             all.iter().for_each(|name| fs::remove_file(home.path().join(name)).unwrap());
         }
         // A log without its file, after the end, is somebody else's doing.
         end(&mark).unwrap();
         write("catalog.damaged-7.sqlite-wal");
-        assert_eq!(Found::at(&catalog, &mark).unwrap(), Found::There);
+        assert_eq!(found(&catalog, &mark), Found::There);
     }
 
     #[test]
     fn an_empty_file_is_no_catalog_and_a_link_that_leads_nowhere_is_not_taken_for_a_lost_one() {
         let home = tempfile::tempdir().unwrap();
         let (catalog, mark) = (home.path().join("catalog.sqlite"), home.path().join("catalog.unfinished"));
-        assert_eq!(Found::at(&catalog, &mark).unwrap(), Found::Nothing);
+        assert_eq!(found(&catalog, &mark), Found::Nothing);
         fs::write(&catalog, "").unwrap();
-        assert_eq!(Found::at(&catalog, &mark).unwrap(), Found::Damaged);
+        assert_eq!(found(&catalog, &mark), Found::Damaged);
         fs::write(&catalog, "some").unwrap();
-        assert_eq!(Found::at(&catalog, &mark).unwrap(), Found::There);
+        assert_eq!(found(&catalog, &mark), Found::There);
         fs::remove_file(&catalog).unwrap();
-        std::os::unix::fs::symlink(home.path().join("not mounted"), &catalog).unwrap();
+        symlink(home.path().join("not mounted"), &catalog).unwrap();
+        assert!(matches!(Found::at(&catalog, &mark), Err(CatalogFault::Io { .. })));
+    }
+
+    #[test]
+    fn a_log_without_its_file_is_set_aside_and_what_is_made_then_is_no_part_of_it() {
+        let home = tempfile::tempdir().unwrap();
+        let (catalog, mark) = (home.path().join("catalog.sqlite"), home.path().join("catalog.unfinished"));
+        fs::write(home.path().join("catalog.sqlite-wal"), "log").unwrap();
+        assert_eq!(found(&catalog, &mark), Found::Damaged);
+        assert!(begin(&at(&catalog), &mark, Found::Damaged, 7).unwrap());
+        let left = ["catalog.damaged-7.sqlite", "catalog.damaged-7.sqlite-wal", "catalog.unfinished"];
+        assert_eq!(names(home.path()), left);
+        assert_eq!(fs::read_to_string(home.path().join(left[1])).unwrap(), "log");
+        assert_eq!(found(&catalog, &mark), Found::Nothing);
+        fs::write(&catalog, "begun").unwrap();
+        assert_eq!(found(&catalog, &mark), Found::There);
+    }
+
+    #[test]
+    fn what_was_set_aside_in_the_same_second_stays_and_all_of_it_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        let (catalog, mark) = (home.path().join("catalog.sqlite"), home.path().join("catalog.unfinished"));
+        for damaged in ["first", "second"] {
+            fs::write(&catalog, damaged).unwrap();
+            begin(&at(&catalog), &mark, Found::Damaged, 7).unwrap();
+        }
+        let aside = ["catalog.damaged-7.sqlite", "catalog.damaged-8.sqlite"].map(|name| home.path().join(name));
+        assert_eq!(all_aside(&at(&catalog)).unwrap(), aside);
+        assert_eq!(aside.map(|path| fs::read_to_string(path).unwrap()), ["first", "second"]);
+    }
+
+    #[test]
+    fn a_catalog_behind_a_link_is_set_aside_where_it_is_with_its_log_and_the_link_stays() {
+        let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (catalog, mark) = (home.path().join("catalog.sqlite"), home.path().join("catalog.unfinished"));
+        symlink(elsewhere.path().join("c"), &catalog).unwrap();
+        ["c", "c-wal"].iter().for_each(|name| fs::write(elsewhere.path().join(name), name).unwrap());
+        assert_eq!(found(&catalog, &mark), Found::There);
+        assert!(begin(&at(&catalog), &mark, Found::Damaged, 7).unwrap());
+        assert_eq!(names(elsewhere.path()), ["catalog.damaged-7.sqlite", "catalog.damaged-7.sqlite-wal"]);
+        assert!(catalog.is_symlink());
+        // A start that was cut short before there was another one goes on with it.
+        assert_eq!(found(&catalog, &mark), Found::Nothing);
+        fs::remove_file(&mark).unwrap();
         assert!(matches!(Found::at(&catalog, &mark), Err(CatalogFault::Io { .. })));
     }
 }

@@ -1,10 +1,11 @@
 //! The network, from its start to its end.
 
-use std::time::Duration;
+use std::{io, path::PathBuf, time::Duration};
 
 use client::{Topology, Unwritable};
 use edge::Sockets;
 use format::NodeName;
+use origin::catalog::SqliteFile;
 use sandbox::guard::ChildCommand;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use crate::{
     home::Home,
     keeper::look_after,
     lock::Lock,
+    lost_catalog::all_aside,
     prepare::UpOptions,
     pulse::Wait,
     up_error::UpError,
@@ -100,7 +102,8 @@ impl Up {
         let agent = home.start_agent(compiler.clone()).await;
         let is_told = told.is_some();
         let given = told.unwrap_or_else(|| home.given(&disks));
-        let account = Account::of(&home, &disks, given, &edge, &agent, is_new);
+        let damaged_catalogs = damaged_catalogs(home.folders.catalog()).await;
+        let account = Account { damaged_catalogs, ..Account::of(&home, &disks, given, &edge, &agent, is_new) };
         let stop = CancellationToken::new();
         let keeper = tokio::spawn(look_after(home, disks, is_told, (agent, compiler), stop.clone()));
         Ok(Self { account, edge, edge_down, stop, keeper, _lock: lock })
@@ -149,6 +152,22 @@ fn disks_of(home: &mut Home, readers: &watch::Sender<Wait>) -> Result<Disks, UpE
         readers: readers.clone(),
     };
     Ok(Disks::new(around, home.settings.disks.clone()))
+}
+
+/// Finds the damaged catalogs that were set aside, and tells of each.
+async fn damaged_catalogs(catalog: PathBuf) -> Vec<PathBuf> {
+    let look = move || SqliteFile::at(&catalog).and_then(|file| all_aside(&file));
+    let found = client::offload(look).await.map_err(io::Error::other).flatten().unwrap_or_else(|error| {
+        tracing::warn!(%error, "nobody knows whether damaged catalogs were set aside");
+        Vec::new()
+    });
+    for path in &found {
+        tracing::warn!(
+            path = %path.display(),
+            "a damaged catalog was set aside, which opens what was erased since: delete it once all disks are there and policies are published"
+        );
+    }
+    found
 }
 
 /// Waits until the edge knows these origins.

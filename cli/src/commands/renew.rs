@@ -33,7 +33,7 @@ Examples:
 
 A stored folder is renewed with all in it. What is not named stays as it was: the policy, each of the two times, the cap of each
 level. What would end sooner than it does now, or had no end, is asked about first: what has ended never comes back. A cap of 255 limits nothing. Shards that lie otherwise than new caps say are moved by the nodes' repair, not by this command.
-A profile may have less parity than the object was stored with, and later as much again: nodes drop and make it by themselves.
+A profile may have less parity than the object was stored with, but not none, and later as much again: nodes drop and make it by themselves.
 Other data shards, or more parity than at first, need `get` and `put`: a new name.")]
 pub(crate) struct Renew {
     /// Labels, or URLs whose host begins with one

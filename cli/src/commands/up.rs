@@ -226,7 +226,7 @@ fn text(account: &Account, link: Option<&str>, program: &str, is_default_state: 
         None => format!("http  {http}, {url}"),
     };
     format!(
-        "{begun} runs, in {}. Keep a copy of {copy} elsewhere: who loses them cannot erase or change what is stored.\n\n{}\n{}\n\
+        "{begun} runs, in {}. Keep a copy of {copy} elsewhere: who loses them cannot erase or change what is stored.\n\n{}\n{}{}\n\
          \x20 {web}\n  dns   {dns}\n  twin  {}\n{catalog}\n{}In another terminal:\n\n\
          \x20 {program} put cat.jpg     store a file or a folder, and print its URL\n\
          \x20 {program} ls              list what is stored\n\
@@ -236,6 +236,7 @@ fn text(account: &Account, link: Option<&str>, program: &str, is_default_state: 
         state.display(),
         table(&rows).lines().map(|line| format!("  {line}\n")).collect::<String>(),
         bears(account, profile),
+        aside(account),
         twin(account, link, &program),
         account.public.as_ref().filter(|public| !public.is_certified).map_or_else(String::new, delegation),
     )
@@ -314,6 +315,18 @@ fn bears(account: &Account, profile: &str) -> String {
     format!("New files are stored as {profile}: {loss}\n{older}{}", together.collect::<String>())
 }
 
+/// Says where damaged catalogs lie, and until when.
+fn aside(account: &Account) -> String {
+    let say = |path: &PathBuf| {
+        format!(
+            "A damaged catalog was set aside, which opens what was erased since. Once all disks are there and your policies are\n\
+             published again, delete it: rm {}*\n",
+            word(path)
+        )
+    };
+    account.damaged_catalogs.iter().map(say).collect()
+}
+
 /// Returns what to type for this program: its name, where the shell finds it, or else its path.
 fn program() -> String {
     let Ok(me) = std::env::current_exe() else { return "evernear".to_owned() };
@@ -359,6 +372,7 @@ mod tests {
             stores: true,
             disks_survived: survived,
             disks: disks.iter().enumerate().map(disk).collect(),
+            damaged_catalogs: Vec::new(),
             is_new: false,
         }
     }
@@ -381,6 +395,10 @@ mod tests {
         assert!(text(&out, None, "evernear", true).contains("  twin  LEFT OUT: why\n"));
         let off = Account { twin_gone: None, ..out };
         assert!(text(&off, None, "evernear", true).contains("  twin  off\n"));
+        let damaged_catalogs = vec!["/my home/catalog.damaged-7.sqlite".into()];
+        let aside = Account { damaged_catalogs, ..account(&[("/", None)], "2+1", 0) };
+        let said = text(&aside, None, "evernear", true);
+        assert!(said.contains("delete it: rm '/my home/catalog.damaged-7.sqlite'*\n"), "{said}");
         let three = account(&[("/a", None), ("/b", Some("its folder is not there")), ("/c", None)], "1+1", 1);
         let said = text(&three, None, "'/my programs/evernear'", false);
         for line in [

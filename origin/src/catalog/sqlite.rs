@@ -20,6 +20,7 @@ use super::{
     CatalogId, migrations,
     moving::refuse_moved,
     sql::{Clock, Driver, Group, Late, SqlCatalog, Wide, driver},
+    sqlite_file::SqliteFile,
     url::{Found, OpenError},
 };
 
@@ -71,9 +72,6 @@ impl SqliteCatalog {
         clock: Option<Clock>,
         noted: Option<CatalogId>,
     ) -> Result<Self, OpenError> {
-        if let Some(noted) = noted.filter(|_| !path.exists()) {
-            return Err(OpenError::Other { noted, found: Found::Empty });
-        }
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -106,6 +104,16 @@ impl SqliteCatalog {
 /// Brings the schema up to date, of the catalog of the id `noted` alone, if one is given. SQLite cannot serialise "is
 /// the schema there?" and "make it" for us: two processes that start together would both try.
 async fn migrate(path: &Path, writers: &SqlitePool, noted: Option<CatalogId>) -> Result<(), OpenError> {
+    match migrate_file(path, writers, noted).await {
+        Err(error) if is_loss(&error) && SqliteFile::at(path).is_ok_and(|file| file.is_unwritable()) => {
+            Err(OpenError::Unwritable(error.into()))
+        }
+        migrated => migrated,
+    }
+}
+
+async fn migrate_file(path: &Path, writers: &SqlitePool, noted: Option<CatalogId>) -> Result<(), OpenError> {
+    check_file(path, noted)?;
     let _migrating = lock(path).await?;
     let mut writer = writers.acquire().await?;
     refuse_moved::<Sqlite>(&mut writer).await?;
@@ -116,9 +124,30 @@ async fn migrate(path: &Path, writers: &SqlitePool, noted: Option<CatalogId>) ->
     Ok(migrations::sqlite().run_direct(None, &mut *writer, false).await?)
 }
 
+/// Refuses what SQLite is not to be asked for: it would make a catalog where one of the id `noted` was lost, or remove
+/// a log that may have all that the catalog had.
+fn check_file(path: &Path, noted: Option<CatalogId>) -> Result<(), OpenError> {
+    let unseen = |source| OpenError::Unseen { path: path.to_owned(), source };
+    let file = SqliteFile::at(path).map_err(unseen)?;
+    if let Some(log) = file.lone_log().map_err(unseen)? {
+        return Err(OpenError::LoneLog { path: file.path().to_owned(), log });
+    }
+    match noted {
+        Some(noted) if file.is_empty().map_err(unseen)? => Err(OpenError::Other { noted, found: Found::Empty }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether it says that the catalog was lost. Whoever would make it again has to write.
+fn is_loss(error: &OpenError) -> bool {
+    matches!(error, OpenError::LoneLog { .. } | OpenError::Other { found: Found::Empty, .. })
+        || engine(error).is_some_and(is_damage)
+}
+
 /// Whether the file cannot be written now, and may be later. Origins serve reads meanwhile, as where a server is away.
 fn is_unwritable(error: &OpenError) -> bool {
     match error {
+        OpenError::Unwritable(_) => true,
         OpenError::Lock { source: Some(source), .. } => source.kind() == io::ErrorKind::ReadOnlyFilesystem,
         error => engine(error)
             .and_then(sqlx::Error::as_database_error)
@@ -145,19 +174,33 @@ fn pool() -> SqlitePoolOptions {
     pool.test_before_acquire(false).before_acquire(move |it, _| Box::pin(ready(Ok(is_usable(it)))))
 }
 
-/// Returns whether a file is there that is no `SQLite` database, or whose list of tables does not read. Writes nothing
-/// into it. What else keeps it from being read may pass, and counts as no damage; nor is a catalog damaged that a later
-/// version of this program wrote in words that this one's `SQLite` does not know.
-pub async fn is_damaged_sqlite(path: &Path) -> bool {
+/// Returns whether a file is there that is no catalog: it is no `SQLite` database, its list of tables does not read, or
+/// it knows neither its id nor a record, as where its log was lost. Writes nothing into it. What else keeps it from
+/// being read may pass, and counts as no loss; nor is a catalog lost that a later version of this program wrote in words
+/// that this one's `SQLite` does not know.
+pub async fn is_lost_sqlite(path: &Path) -> bool {
     let options = SqliteConnectOptions::new().filename(path).read_only(true);
     let look = async {
         let mut connection = SqliteConnection::connect_with(&options).await?;
-        let found = identity(&mut connection).await;
+        let found = is_blank(&mut connection).await;
         // Whoever moves the file is not to meet one that closes it.
-        connection.close().await.and(found.map(drop))
+        connection.close().await.and(found)
     };
-    let looked = timeout(BUSY, look).await;
-    matches!(looked, Ok(Err(said)) if is_damage(&said)) && later_step(path).await.is_none()
+    match timeout(BUSY, look).await {
+        Ok(Ok(is_blank)) => is_blank,
+        Ok(Err(said)) => is_damage(&said) && later_step(path).await.is_none(),
+        Err(_) => false,
+    }
+}
+
+/// Whether a database has neither the id of a catalog nor, as one of before there were ids, a record.
+async fn is_blank(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    if identity(connection).await?.is_some() {
+        return Ok(false);
+    }
+    let has_records = has_table(connection, "records").await?;
+    let any = "SELECT EXISTS (SELECT 1 FROM records)";
+    Ok(!has_records || !sqlx::query_scalar::<_, bool>(any).fetch_one(connection).await?)
 }
 
 fn is_damage(said: &sqlx::Error) -> bool {
@@ -180,11 +223,15 @@ async fn later_step(path: &Path) -> Option<i64> {
 
 /// Reads the id of a catalog that may have no tables.
 async fn identity(connection: &mut SqliteConnection) -> Result<Option<Vec<u8>>, sqlx::Error> {
-    let is_there = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'identity'";
-    if sqlx::query_scalar::<_, i64>(is_there).fetch_one(&mut *connection).await? == 0 {
+    if !has_table(connection, "identity").await? {
         return Ok(None);
     }
     sqlx::query_scalar("SELECT id FROM identity").fetch_optional(connection).await
+}
+
+async fn has_table(connection: &mut SqliteConnection, name: &str) -> Result<bool, sqlx::Error> {
+    let is_there = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1)";
+    sqlx::query_scalar(is_there).bind(name).fetch_one(connection).await
 }
 
 /// Takes the lock beside the file; it opens again when the returned file is dropped, also by a crash.
@@ -263,24 +310,66 @@ mod tests {
     use crate::catalog::CatalogError;
 
     #[tokio::test]
-    async fn a_file_that_is_no_database_or_lost_its_first_page_is_damaged_and_one_that_is_absent_or_empty_is_not() {
+    async fn a_file_that_is_no_database_or_lost_its_first_page_or_its_log_is_lost_and_one_that_is_absent_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("catalog.sqlite");
-        assert!(!is_damaged_sqlite(&path).await && !path.exists(), "it makes none");
+        assert!(!is_lost_sqlite(&path).await && !path.exists(), "it makes none");
         std::fs::write(&path, "").unwrap();
-        assert!(!is_damaged_sqlite(&path).await);
+        assert!(is_lost_sqlite(&path).await);
         let catalog = SqliteCatalog::open(&path, 10).await.unwrap();
-        assert!(!is_damaged_sqlite(&path).await);
+        assert!(!is_lost_sqlite(&path).await);
         crate::catalog::Catalog::close(&catalog).await;
-        assert!(!is_damaged_sqlite(&path).await);
+        assert!(!is_lost_sqlite(&path).await);
         let whole = std::fs::read(&path).unwrap();
         // The header of the file, and that of the page that lists the tables (https://sqlite.org/fileformat.html).
         for at in [0, 100] {
             let mut bytes = whole.clone();
             bytes[at..at + 8].fill(0xa5);
             std::fs::write(&path, bytes).unwrap();
-            assert!(is_damaged_sqlite(&path).await, "{at}");
+            assert!(is_lost_sqlite(&path).await, "{at}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_whose_tables_lay_in_a_log_that_is_gone_is_lost_and_one_of_before_there_were_ids_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, copy] = ["catalog.sqlite", "copy.sqlite"].map(|name| folder.path().join(name));
+        let catalog = SqliteCatalog::open(&path, 10).await.unwrap();
+        std::fs::copy(&path, &copy).unwrap();
+        assert!(std::fs::metadata(&copy).unwrap().len() > 0 && is_lost_sqlite(&copy).await);
+        assert!(!is_lost_sqlite(&path).await);
+        let run = async |statement: &'static str| sqlx::raw_sql(statement).execute(&catalog.writers).await.unwrap();
+        run("DROP TABLE identity").await;
+        assert!(is_lost_sqlite(&path).await, "nothing is in it");
+        run("INSERT INTO records (locator, object, owner, public, lease, lease_version, keep_until, placement)
+             VALUES (zeroblob(32), zeroblob(32), zeroblob(32), x'', x'', 1, 0, '[]')")
+        .await;
+        assert!(!is_lost_sqlite(&path).await);
+    }
+
+    #[tokio::test]
+    async fn a_log_beside_a_file_that_is_missing_or_empty_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalog.sqlite");
+        let log = folder.path().join("catalog.sqlite-wal");
+        let noted = Some(CatalogId([1; 16]));
+        for is_there in [false, true] {
+            if is_there {
+                std::fs::write(&path, "").unwrap();
+            }
+            std::fs::write(&log, [7_u8; 5000]).unwrap();
+            for noted in [None, noted] {
+                let opened = SqliteCatalog::open_known(&path, 10, noted).await.map(drop);
+                let Err(OpenError::LoneLog { path: file, log: found }) = &opened else { panic!("{opened:?}") };
+                assert_eq!((file.exists(), &found.file_name()), (is_there, &log.file_name()));
+                assert_eq!(std::fs::read(&log).unwrap(), [7; 5000]);
+            }
+            std::fs::remove_file(&log).unwrap();
+            let opened = SqliteCatalog::open_known(&path, 10, noted).await.map(drop);
+            assert!(matches!(opened, Err(OpenError::Other { found: Found::Empty, .. })), "{opened:?}");
+        }
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0, "it is left as it was");
+        SqliteCatalog::open(&path, 10).await.unwrap();
     }
 
     /// A table in words that this SQLite does not know is, to it, a damaged schema.
@@ -305,7 +394,7 @@ mod tests {
                     Err(error) => assert!(!is_later && is_strange, "{step} {declared}: {error:?}"),
                     Ok(_) => assert!(!is_later && !is_strange, "{step} {declared}"),
                 }
-                assert_eq!(is_damaged_sqlite(&path).await, is_strange && !is_later, "{step} {declared}");
+                assert_eq!(is_lost_sqlite(&path).await, is_strange && !is_later, "{step} {declared}");
             }
         }
     }

@@ -75,6 +75,28 @@ pub enum OpenError {
         /// What it is.
         found: Found,
     },
+    /// There is no file, or an empty one, and a log lies beside it. Both were left as they are.
+    #[error(
+        "{} is missing or empty, and {} is there, its log, which may have all that the catalog had. Put back the file that the log belongs to. \
+         Or move the log away, stop all origins and run `evernear catalog rebuild` for all of them before any starts", path.display(), log.display()
+    )]
+    LoneLog {
+        /// The file.
+        path: PathBuf,
+        /// The log.
+        log: PathBuf,
+    },
+    /// It was lost, which nobody can mend now: its disk is full or read-only.
+    #[error("the catalog was lost, and cannot be made again while its disk is full or read-only")]
+    Unwritable(#[source] Box<OpenError>),
+    /// It cannot be seen what lies there.
+    #[error("{} cannot be looked at", path.display())]
+    Unseen {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// A later version of this program wrote it. It was left as it is.
     #[error(
         "a later version of this program brought the catalog to step {step} of its schema, which this one does not know: run that one. \

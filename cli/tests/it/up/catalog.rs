@@ -100,3 +100,54 @@ fn a_damaged_catalog_is_set_aside_and_made_again_and_no_disk_is_blamed() {
     heals(&home, &label);
     assert!(!folder.join("catalog.unfinished").exists());
 }
+
+/// Without their log the file has no table, or is not there at all: origins that find that out one after the other
+/// would take for lost, and repair, what the others did not file yet.
+#[test]
+fn a_catalog_that_lost_its_log_or_left_nothing_but_its_log_is_made_again_before_any_origin_runs() {
+    let home = Home::new();
+    let ([http, dns], _) = (doors(), folders(&home, &["a", "b", "c"]));
+    let mut network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
+    let stored = store_all(&home);
+    let folder = home.path().join(".evernear/network");
+    let aside = |network: &Network| network.account["damaged_catalogs"].as_array().unwrap().clone();
+    for (lost, left) in [("catalog.sqlite-wal", "catalog.sqlite"), ("catalog.sqlite", "catalog.sqlite-wal")] {
+        let before = aside(&network).len();
+        network.signal("-KILL");
+        drop(network);
+        fs::remove_file(folder.join(lost)).unwrap();
+        let bytes = fs::read(folder.join(left)).unwrap();
+        network = Network::start(&home, &[]);
+        network.says(&["the catalog is damaged: it is set aside"]);
+        network.says(&["the catalog was lost", "o3"]);
+        network.says(&["a damaged catalog was set aside"]);
+        let named = aside(&network);
+        assert_eq!(named.len(), before + 1, "{named:?}");
+        let newest = named[before].as_str().unwrap().to_owned();
+        let moved = newest + left.strip_prefix("catalog.sqlite").unwrap();
+        assert_eq!(fs::read(moved).unwrap().len(), bytes.len());
+        assert!(!folder.join("catalog.unfinished").exists());
+        assert_exact(&stored);
+    }
+    put(&home, "small.txt");
+}
+
+#[test]
+fn a_catalog_behind_a_link_is_made_again_where_the_link_leads() {
+    let home = Home::new();
+    let [http, dns] = doors();
+    let network = Network::start(&home, &["--http", &http, "--dns", &dns]);
+    let stored = store_all(&home);
+    assert!(network.stop("-TERM").success());
+    let (link, elsewhere) = (home.path().join(".evernear/network/catalog.sqlite"), home.path().join("elsewhere"));
+    fs::create_dir(&elsewhere).unwrap();
+    fs::rename(&link, elsewhere.join("c.sqlite")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.join("c.sqlite"), &link).unwrap();
+    damage(&elsewhere.join("c.sqlite"));
+    let network = Network::start(&home, &[]);
+    let aside = fs::canonicalize(&elsewhere).unwrap().join("catalog.damaged-");
+    let named = &network.account["damaged_catalogs"];
+    assert!(named[0].as_str().unwrap().starts_with(aside.to_str().unwrap()), "{named}");
+    assert!(link.is_symlink() && elsewhere.join("c.sqlite").is_file());
+    assert_exact(&stored);
+}

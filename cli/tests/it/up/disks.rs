@@ -178,6 +178,53 @@ mod needs_root {
 
     #[test]
     #[ignore = "needs root"]
+    fn a_catalog_that_was_lost_on_a_disk_that_takes_no_write_keeps_nobody_from_reading() {
+        let home = Home::new();
+        let ([http, dns], _) = (doors(), folders(&home, &["a", "b", "c"]));
+        let state = home.path().join(".evernear");
+        fs::create_dir(&state).unwrap();
+        let _mounted = Mounted::small(&state);
+        let mut network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
+        let stored = store_all(&home);
+        let catalog = state.join("network/catalog.sqlite");
+        let remount = |how: &str| {
+            let options = ["-o", &format!("remount,{how}")];
+            until("it is mounted otherwise", STOPPED, || {
+                Command::new("mount").args(options).arg(&state).status().unwrap().success().then_some(())
+            });
+        };
+        for is_full in [true, false] {
+            assert!(network.stop("-TERM").success());
+            if is_full {
+                fs::write(&catalog, "").unwrap();
+                let mut file = fs::File::create(state.join("fill")).unwrap();
+                while std::io::Write::write_all(&mut file, &[0; 512]).is_ok() {}
+            } else {
+                fs::remove_file(&catalog).unwrap();
+                remount("ro");
+            }
+            network = Network::start(&home, &[]);
+            network.says(&["the catalog was lost, and the next start makes it again once its disk takes writes"]);
+            assert_exact(&stored);
+            assert_ne!(home.run(&["put", "middle.bin"]).code, 0);
+            if is_full {
+                fs::remove_file(state.join("fill")).unwrap();
+            } else {
+                remount("rw");
+            }
+            // Nobody makes one meanwhile, which would lack what the disks have.
+            network.says(&["only reads are served until then", "is empty"]);
+            assert_exact(&stored);
+            assert!(network.stop("-TERM").success());
+            assert!(fs::metadata(&catalog).map_or(true, |found| found.len() == 0));
+            network = Network::start(&home, &[]);
+            put(&home, "middle.bin");
+            assert_exact(&stored);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root"]
     fn a_network_on_a_read_only_state_folder_starts_serves_and_takes_files_once_that_can_be_written() {
         let home = Home::new();
         let [http, dns] = doors();
