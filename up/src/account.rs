@@ -33,6 +33,8 @@ pub struct Account {
     pub twin_url: Option<String>,
     /// Why it does not, if it should.
     pub twin_gone: Option<String>,
+    /// Where machines join, if they may.
+    pub nodes: Option<SocketAddr>,
     /// The template of URLs.
     pub url: String,
     /// The profile of new uploads, as twin.toml has it.
@@ -93,6 +95,7 @@ impl Account {
                 .as_ref()
                 .err()
                 .map(|why| causes(why) + if why.may_pass() { ". It is tried again" } else { "" }),
+            nodes: home.settings.nodes,
             url: given.url,
             stores: profile.is_some_and(|profile| loss::stores(profile, &origins)),
             disks_survived: profile.map_or(0, |profile| loss::disks_survived(profile, &origins)),

@@ -4,7 +4,8 @@ use std::{
     collections::BTreeSet,
     error::Error,
     io,
-    path::{Path, PathBuf},
+    net::IpAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -41,6 +42,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Around {
     /// The id on the marks.
     pub(crate) network: String,
+    /// The address of all origins.
+    pub(crate) host: IpAddr,
     /// The file of the catalog.
     pub(crate) catalog: PathBuf,
     /// The file that is there while the catalog is made again.
@@ -273,7 +276,7 @@ fn lost() -> Gone {
 async fn start_all(disk: Disk, files: Vec<IdentityFiles>, around: Arc<Around>, pulse: Arc<Pulse>) -> Taken {
     let mut seated = Vec::new();
     for (seat, files) in disk.origins.iter().zip(files) {
-        match start(&disk, seat, &around.catalog, files, &pulse).await {
+        match start(&disk, seat, &around, files, &pulse).await {
             Ok(one) => seated.push(one),
             Err(error) => {
                 join_all(seated.into_iter().map(Seated::stop)).await;
@@ -289,16 +292,17 @@ async fn start_all(disk: Disk, files: Vec<IdentityFiles>, around: Arc<Around>, p
 async fn start(
     disk: &Disk,
     seat: &Seat,
-    catalog: &Path,
+    around: &Around,
     files: IdentityFiles,
     pulse: &Pulse,
 ) -> Result<Seated, StartError> {
-    match Seated::start(disk, seat, catalog, files.clone()).await {
+    let Around { host, catalog, .. } = around;
+    match Seated::start(disk, seat, *host, catalog, files.clone()).await {
         Err(StartError::OtherCatalog(StrangeCatalog::Other { .. } | StrangeCatalog::Empty { .. })) => {
             if let Err(error) = seat::rebuild(disk, seat, catalog, pulse).await {
                 tracing::error!(node = %seat.name, error = causes(&error), "what it has is not in the catalog");
             }
-            Seated::start(disk, seat, catalog, files).await
+            Seated::start(disk, seat, *host, catalog, files).await
         }
         started => started,
     }

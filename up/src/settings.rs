@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -39,6 +39,10 @@ pub(crate) struct Settings {
     /// Where the twin answers the owner's programs. Absent: it was not decided yet.
     #[serde(default)]
     pub(crate) twin: Option<Listen>,
+    /// Where machines join, and by which address other nodes reach the origins here. Absent: the network is this
+    /// machine's alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nodes: Option<SocketAddr>,
     /// What twin.toml was given last, and before it was told of that what is about to be: all else there is the owner's
     /// choice.
     #[serde(default)]
@@ -86,7 +90,7 @@ pub(crate) struct Disk {
     pub(crate) origins: Vec<Seat>,
 }
 
-/// An origin's name, and its port on loopback.
+/// An origin's name, and its port at the address of all origins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Seat {
@@ -149,6 +153,7 @@ impl Settings {
             http,
             dns,
             twin: None,
+            nodes: None,
             given: Vec::new(),
             disks: Vec::new(),
         }
@@ -202,10 +207,25 @@ impl Settings {
         self.disks.iter().enumerate().flat_map(of).collect()
     }
 
-    /// Returns the ports of what people name: HTTP, DNS, the twin.
+    /// Returns the ports of what people name: HTTP, DNS, the twin, the door for nodes.
     pub(crate) fn door_ports(&self) -> Vec<u16> {
         let others = [Some(self.dns), self.twin].into_iter().flatten().filter_map(Listen::address);
-        std::iter::once(self.http).chain(others).map(|address| address.port()).collect()
+        std::iter::once(self.http).chain(others).chain(self.nodes).map(|address| address.port()).collect()
+    }
+
+    /// Returns the address that all origins have.
+    pub(crate) fn host(&self) -> IpAddr {
+        self.nodes.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |nodes| nodes.ip())
+    }
+
+    /// Returns where an origin is reached.
+    pub(crate) fn address(&self, seat: &Seat) -> SocketAddr {
+        SocketAddr::new(self.host(), seat.port)
+    }
+
+    /// Returns the catalog as another machine reaches it. A file of this machine is none.
+    pub(crate) fn shared_catalog(&self) -> Option<String> {
+        None
     }
 
     /// Adds a disk with so many origins. `port` gives each the next port that is free.

@@ -14,6 +14,7 @@ use crate::{
     clock::now,
     disks::{Around, Disks, causes},
     home::Home,
+    join_door::JoinDoor,
     keeper::look_after,
     lock::Lock,
     prepare::UpOptions,
@@ -47,8 +48,13 @@ impl Up {
     async fn begin(options: UpOptions, compiler: ChildCommand) -> Result<Self, UpError> {
         let readers = options.readers.clone();
         let (mut home, lock, is_new) = client::offload(move || Home::open(&options, now())).await??;
+        let join_door = match home.settings.nodes {
+            Some(address) => Some(JoinDoor::open(address, home.admitting()).await?),
+            None => None,
+        };
         let around = Around {
             network: home.settings.network.clone(),
+            host: home.settings.host(),
             catalog: home.folders.catalog(),
             unfinished: home.folders.unfinished_catalog(),
             keys: home.keys.clone(),
@@ -104,6 +110,9 @@ impl Up {
         let given = told.unwrap_or_else(|| home.given(&disks));
         let account = Account::of(&home, &disks, given, &edge, &agent, is_new);
         let stop = CancellationToken::new();
+        if let Some(door) = join_door {
+            tokio::spawn(door.answer(stop.clone()));
+        }
         let keeper = tokio::spawn(look_after(home, disks, is_told, (agent, compiler), stop.clone()));
         Ok(Self { account, edge, edge_down, stop, keeper, _lock: lock })
     }
