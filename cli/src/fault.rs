@@ -17,6 +17,7 @@ use twin::{
     OperatorError, OwnerError, PolicyNameError, PolicySourceError, PublishError, PurgeOrderError, PutError,
     RecoverError, RetentionError, TargetError, TreeError, UnfinishedError,
 };
+use up::JoinError;
 
 use crate::{
     command_line::{self, UsageFault},
@@ -181,6 +182,9 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
     }
     if let Some(Interrupted { signal }) = cause.downcast_ref() {
         return Some((Class::Interrupted(*signal), None));
+    }
+    if let Some(JoinError::Unreachable { .. } | JoinError::Broken { .. }) = cause.downcast_ref() {
+        return Some((Class::Cluster, None));
     }
     if cause.is::<ClockError>() {
         let advice = "set the clock of this machine (`timedatectl` shows it), then the same command again; if it is right, the nodes' \
