@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(
             fault("evernear --json"),
             is(
-                "'evernear' requires a subcommand but one was not provided [subcommands: up, owner, put, get, stat, ls, index, rm, purge, renew, name, \
+                "'evernear' requires a subcommand but one was not provided [subcommands: up, join, owner, put, get, stat, ls, index, rm, purge, renew, name, \
                  policy, sign, cluster, catalog, origin, edge, twin, object, node, repair, profiles, completions, help]",
                 "evernear [OPTIONS] <COMMAND>"
             )

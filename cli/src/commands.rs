@@ -12,6 +12,7 @@ mod completions;
 mod edge;
 mod get;
 mod index;
+mod join;
 mod ls;
 mod name;
 pub(crate) mod node;
@@ -58,6 +59,8 @@ impl Options {
 pub(crate) enum Command {
     /// Run a whole small network on this machine
     Up(up::Up),
+    /// Make this machine a node of another machine's network, and run it
+    Join(join::Join),
     /// Make, show or relock the owner key, or make its index again
     Owner(owner::Owner),
     /// Store a file, a folder, or standard input
@@ -94,7 +97,7 @@ pub(crate) enum Command {
     Twin(Box<twin::Twin>),
     /// Show the health of an object
     Object(object::Object),
-    /// See the nodes of a cluster, or empty one
+    /// See the nodes of a cluster, empty one, or invite another machine
     Node(node::Node),
     /// Show and retry repairs
     Repair(repair::Repair),
@@ -111,19 +114,20 @@ impl Command {
             Self::Origin(origin) => origin.is_node(),
             Self::Edge(edge) => edge.is_node(),
             Self::Twin(twin) => twin.is_node(),
-            Self::Up(_) => true,
+            Self::Up(_) | Self::Join(_) => true,
             _ => false,
         }
     }
 
     /// Returns whether a node says itself, to whoever started it, what it does.
     pub(crate) fn talks(&self) -> bool {
-        matches!(self, Self::Up(_))
+        matches!(self, Self::Up(_) | Self::Join(_))
     }
 
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
         match self {
             Self::Up(up) => up.run(options).await,
+            Self::Join(join) => join.run(options).await,
             Self::Owner(owner) => owner.run(options).await,
             Self::Put(put) => put.run(options).await,
             Self::Get(get) => get.run(options).await,

@@ -18,6 +18,7 @@ use twin::{
     OperatorError, OwnerError, PolicyNameError, PolicySourceError, PublishError, PurgeOrderError, PutError,
     RecoverError, RetentionError, TargetError, TreeError, UnfinishedError,
 };
+use up::JoinError;
 
 use crate::{
     command_line::{self, UsageFault},
@@ -188,6 +189,9 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
         let advice = "`evernear ls --unfinished` shows them: the same `put` goes on with one, and `evernear rm --unfinished` ends them all \
                       and frees their room";
         return Some((Class::Cluster, Some(advice)));
+    }
+    if let Some(JoinError::Unreachable { .. } | JoinError::Broken { .. }) = cause.downcast_ref() {
+        return Some((Class::Cluster, None));
     }
     if cause.is::<ClockError>() {
         let advice = "set the clock of this machine (`timedatectl` shows it), then the same command again; if it is right, the nodes' \

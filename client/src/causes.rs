@@ -4,7 +4,11 @@ use std::error::Error;
 
 /// Returns an error with all its causes in one line, for a field of the log: some formats of a log leave causes out.
 #[must_use]
-pub fn causes(error: &(dyn Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |error| (*error).source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+pub fn causes(error: &dyn Error) -> String {
+    let (mut said, mut next) = (error.to_string(), error.source());
+    while let Some(cause) = next {
+        said += &format!(": {cause}");
+        next = cause.source();
+    }
+    said
 }

@@ -3,6 +3,8 @@
 //!
 //! A certificate identifies its holder by one DNS name, `NAME.ROLE.evernear.internal`. The name is never resolved.
 
+mod admission;
+
 use std::sync::Arc;
 
 use aws_lc_rs::signature::{KeyPair as _, ML_DSA_65_SIGNING, PqdsaKeyPair};
@@ -22,6 +24,7 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
 use zeroize::Zeroizing;
 
+pub use self::admission::{Fingerprint, NodeKey, Requested, pinned_config};
 use crate::refused::Serial;
 
 const DOMAIN: &str = "evernear.internal";
@@ -50,6 +53,9 @@ pub enum TlsError {
     /// The certificate of the authority cannot verify any other.
     #[error("the authority's certificate cannot verify anybody")]
     Authority(#[from] rustls::server::VerifierBuilderError),
+    /// A certificate was asked for in a wrong way. Whoever asked is at fault.
+    #[error("this is no certificate request of an ML-DSA-65 key, signed by it")]
+    Request,
     /// A certificate does not name a node. If a peer sent it, the peer is at fault.
     #[error("the certificate names no node: expected one name NAME.ROLE.{DOMAIN}")]
     Name,
@@ -134,13 +140,14 @@ pub struct Issued {
     pub key: Zeroizing<String>,
 }
 
-/// The authority's signing key. rcgen can make ML-DSA keys but cannot read them back, so AWS-LC reads them.
-struct AuthorityKey {
+/// A signing key, of the authority or of a node. rcgen can make ML-DSA keys but cannot read them back, so AWS-LC reads
+/// them.
+struct SigningPair {
     pair: PqdsaKeyPair,
     pem: Zeroizing<String>,
 }
 
-impl AuthorityKey {
+impl SigningPair {
     fn from_pem(pem: &str) -> Result<Self, TlsError> {
         let wrong = TlsError::Pem { what: "ML-DSA-65 private key" };
         let der =
@@ -150,7 +157,7 @@ impl AuthorityKey {
     }
 }
 
-impl PublicKeyData for AuthorityKey {
+impl PublicKeyData for SigningPair {
     fn der_bytes(&self) -> &[u8] {
         self.pair.public_key().as_ref()
     }
@@ -160,7 +167,7 @@ impl PublicKeyData for AuthorityKey {
     }
 }
 
-impl SigningKey for AuthorityKey {
+impl SigningKey for SigningPair {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
         let mut signature = vec![0; self.pair.algorithm().signature_len()];
         let written = self.pair.sign(message, &mut signature).map_err(|_| rcgen::Error::RingUnspecified)?;
@@ -172,7 +179,7 @@ impl SigningKey for AuthorityKey {
 /// The cluster's own certificate authority.
 pub struct Authority {
     certificate: String,
-    issuer: Issuer<'static, AuthorityKey>,
+    issuer: Issuer<'static, SigningPair>,
 }
 
 impl Authority {
@@ -181,7 +188,7 @@ impl Authority {
     /// # Errors
     /// [`TlsError::Make`].
     pub fn create() -> Result<Self, TlsError> {
-        let key = AuthorityKey::from_pem(&Zeroizing::new(KeyPair::generate_for(&PKCS_ML_DSA_65)?.serialize_pem()))?;
+        let key = SigningPair::from_pem(&Zeroizing::new(KeyPair::generate_for(&PKCS_ML_DSA_65)?.serialize_pem()))?;
         let mut params = params(AUTHORITY_LIFETIME);
         params.distinguished_name.push(DnType::CommonName, "Evernear cluster authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -195,7 +202,7 @@ impl Authority {
     /// # Errors
     /// [`TlsError::Pem`] and [`TlsError::Make`].
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, TlsError> {
-        let key = AuthorityKey::from_pem(key)?;
+        let key = SigningPair::from_pem(key)?;
         Ok(Self { certificate: certificate.to_owned(), issuer: Issuer::from_ca_cert_pem(certificate, key)? })
     }
 
@@ -221,14 +228,17 @@ impl Authority {
     /// [`TlsError::Make`].
     pub fn issue(&self, name: &NodeName, role: Role) -> Result<Issued, TlsError> {
         let key = KeyPair::generate_for(&PKCS_ML_DSA_65)?;
+        Ok(Issued { certificate: self.sign(&key, name, role)?, key: Zeroizing::new(key.serialize_pem()) })
+    }
+
+    fn sign(&self, key: &impl PublicKeyData, name: &NodeName, role: Role) -> Result<String, TlsError> {
         let mut params = params(NODE_LIFETIME);
         params.subject_alt_names = vec![rcgen::SanType::DnsName(dns_name(name, role).try_into()?)];
         params.distinguished_name.push(DnType::CommonName, name.as_str());
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(Issued { certificate, key: Zeroizing::new(key.serialize_pem()) })
+        Ok(params.signed_by(key, &self.issuer)?.pem())
     }
 }
 
@@ -359,7 +369,7 @@ mod tests {
         Identity::from_pem(authority.certificate_pem(), &issued.certificate, &issued.key).unwrap()
     }
 
-    fn shake(
+    pub(super) fn shake(
         client: Arc<ClientConfig>,
         server: Arc<ServerConfig>,
         expected: ServerName<'static>,

@@ -40,6 +40,8 @@ pub struct Account {
     pub twin_url: Option<String>,
     /// Why it does not, if it should.
     pub twin_gone: Option<String>,
+    /// Where machines join, if they may.
+    pub nodes: Option<SocketAddr>,
     /// The database of the catalog, where it is not the file in the state folder.
     pub catalog: Option<String>,
     /// The template of URLs.
@@ -127,6 +129,7 @@ impl Account {
                 .as_ref()
                 .err()
                 .map(|why| causes(why) + if why.may_pass() { ". It is tried again" } else { "" }),
+            nodes: home.settings.nodes,
             catalog: home.settings.catalog.as_ref().map(|catalog| catalog.url.clone()),
             url: given.url,
             stores: profile.is_some_and(|profile| loss::stores(profile, &origins)),

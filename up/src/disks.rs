@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     io,
+    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -45,6 +46,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Around {
     /// The id on the marks.
     pub(crate) network: String,
+    /// The address of all origins.
+    pub(crate) host: IpAddr,
     /// Where the catalog is.
     pub(crate) catalog: Known,
     /// The file that is there while the catalog is made again.
@@ -278,7 +281,7 @@ fn lost() -> Gone {
 async fn start_all(disk: Disk, files: Vec<IdentityFiles>, around: Arc<Around>, pulse: Arc<Pulse>) -> Taken {
     let mut seated = Vec::new();
     for (seat, files) in disk.origins.iter().zip(files) {
-        match start(&disk, seat, &around.catalog, files, &pulse).await {
+        match start(&disk, seat, &around, files, &pulse).await {
             Ok(one) => seated.push(one),
             Err(error) => {
                 join_all(seated.into_iter().map(Seated::stop)).await;
@@ -294,11 +297,11 @@ async fn start_all(disk: Disk, files: Vec<IdentityFiles>, around: Arc<Around>, p
 async fn start(
     disk: &Disk,
     seat: &Seat,
-    catalog: &Known,
+    around: &Around,
     files: IdentityFiles,
     pulse: &Pulse,
 ) -> Result<Seated, StartError> {
-    let Known { url, id } = catalog;
+    let Around { host, catalog: Known { url, id }, .. } = around;
     // In a database there may be another network's by now.
     let is_ours = |strange: &StrangeCatalog| match (strange, id) {
         (StrangeCatalog::Note { .. }, _) => false,
@@ -306,12 +309,12 @@ async fn start(
         (StrangeCatalog::Other { found, .. }, Some(id)) => *found == FoundCatalog::Id(*id),
         (StrangeCatalog::Empty { .. }, Some(_)) => false,
     };
-    match Seated::start(disk, seat, url, files.clone()).await {
+    match Seated::start(disk, seat, *host, url, files.clone()).await {
         Err(StartError::OtherCatalog(strange)) if is_ours(&strange) => {
             if let Err(error) = seat::rebuild(disk, seat, url, pulse).await {
                 tracing::error!(node = %seat.name, error = causes(&error), "what it has is not in the catalog");
             }
-            Seated::start(disk, seat, url, files).await
+            Seated::start(disk, seat, *host, url, files).await
         }
         started => started,
     }

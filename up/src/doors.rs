@@ -20,6 +20,9 @@ pub(crate) const DNS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 /// Where the twin is.
 pub(crate) const TWIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 
+/// The port at which machines join.
+const NODES_PORT: u16 = 7499;
+
 /// Puts the addresses of all doors into the settings: those named, else those that are remembered, else free ones.
 ///
 /// # Errors
@@ -42,11 +45,13 @@ pub(crate) fn choose(
     if let (Some(public), Some(Listen::Off)) = (&public, dns) {
         return Err(UpError::NoDns { zone: public.zone.clone() });
     }
+    let nodes = nodes(options.nodes, remembered.and_then(|before| before.nodes))?;
     let mut ours: Vec<u16> = [dns, twin]
         .into_iter()
         .filter_map(|listen| listen?.address())
         .chain(http)
         .chain(https)
+        .chain(nodes)
         .map(|address| address.port())
         .collect();
     settings.http = door("http", http, HTTP, Kind::Tcp, &ours)?;
@@ -59,10 +64,36 @@ pub(crate) fn choose(
         public.https = door("https", Some(public.https), public.https, Kind::TcpAndUdp, &ours)?;
     }
     settings.twin = Some(listen("twin", twin, TWIN, Kind::Tcp, &ours)?);
+    ours.extend(settings.door_ports());
+    settings.nodes = nodes.map(|address| node_door(address, &ours)).transpose()?;
     match twice(settings.door_ports()) {
         Some(port) => Err(UpError::SamePort { port }),
         None => Ok(()),
     }
+}
+
+/// Returns where machines are to join, if they may; port 0 stands for a free one.
+fn nodes(wanted: Option<Listen>, before: Option<SocketAddr>) -> Result<Option<SocketAddr>, UpError> {
+    let address = match wanted {
+        Some(Listen::Off) => return Ok(None),
+        None => before,
+        // The port stands in invitations.
+        Some(Listen::At(named)) if named.port() == 0 => {
+            Some(SocketAddr::new(named.ip(), before.map_or(0, |before| before.port())))
+        }
+        Some(Listen::At(named)) => Some(named),
+    };
+    let Some(address) = address else { return Ok(None) };
+    let is_for_others = match address.ip() {
+        IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
+        IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local(),
+    };
+    if is_for_others { Ok(Some(address)) } else { Err(UpError::Nodes { ip: address.ip() }) }
+}
+
+fn node_door(address: SocketAddr, ours: &[u16]) -> Result<SocketAddr, UpError> {
+    let wanted = (address.port() != 0).then_some(address);
+    door("nodes", wanted, SocketAddr::new(address.ip(), NODES_PORT), Kind::Tcp, ours)
 }
 
 /// Returns where a door is answered that may be off.

@@ -53,6 +53,15 @@ impl Folders {
         self.state.join("twin.toml")
     }
 
+    pub(crate) fn invitations(&self) -> PathBuf {
+        self.network.join("invitations.toml")
+    }
+
+    /// What this machine is as a node of another one's network.
+    pub(crate) fn node(&self) -> PathBuf {
+        self.state.join("node")
+    }
+
     /// Is there while the catalog is made again.
     pub(crate) fn unfinished_catalog(&self) -> PathBuf {
         self.network.join("catalog.unfinished")

@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 
@@ -20,15 +20,17 @@ use crate::{
     clock,
     disk::settings_on,
     disks::{Disks, causes},
+    exchange::{SEEDS_MAX, SeedEntry},
     folders::Folders,
+    invitations::Invitations,
+    join_door::Admitting,
     keys::Keys,
     lock::{Lock, NoLock},
     loss,
     owner::{self, Wanted},
-    ports,
     prepare::{UpOptions, prepare},
     public::{self, Public},
-    settings::{BYTES_MAX, Given, Listen, Settings},
+    settings::{BYTES_MAX, Given, Listen, Seat, Settings},
     up_error::UpError,
 };
 
@@ -36,7 +38,7 @@ use crate::{
 /// section 6.3).
 const ZONE: &str = "localhost";
 /// The name of the edge.
-const EDGE: &str = "edge";
+pub(crate) const EDGE: &str = "edge";
 /// How often the time is written down.
 const SEEN_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// How long copies of the settings may take.
@@ -105,6 +107,20 @@ impl Home {
         Ok((Edge::start(config, parts, shutdown).await?, topology))
     }
 
+    /// Returns what the door for nodes goes by.
+    pub(crate) fn admitting(&self) -> Admitting {
+        let seed = |seat: &Seat| SeedEntry { name: seat.name.clone(), address: self.settings.address(seat).into() };
+        Admitting {
+            invitations: Invitations::at(self.folders.invitations()),
+            keys: self.keys.clone(),
+            zone: ZONE,
+            is_public: self.settings.public.is_some(),
+            seeds: self.settings.seats().take(SEEDS_MAX).map(seed).collect(),
+            catalog: self.settings.shared_catalog(),
+            refused: AtomicU64::new(0),
+        }
+    }
+
     /// Starts the owner's twin; none where it is to be off.
     pub(crate) async fn start_agent(&self, compiler: ChildCommand) -> Result<Option<Agent>, AgentFault> {
         let Some(listen) = self.settings.twin.and_then(Listen::address) else { return Ok(None) };
@@ -123,6 +139,9 @@ impl Home {
     ) -> Result<edge::Config, edge::StartError> {
         let Settings { http, dns, .. } = self.settings;
         let public = match http.ip() {
+            any if any.is_unspecified() && self.settings.nodes.is_some() => {
+                format!("public = [\"{}\"]\n", self.settings.host())
+            }
             IpAddr::V4(any) if any.is_unspecified() => format!("public = [\"{}\"]\n", Ipv4Addr::LOCALHOST),
             IpAddr::V6(any) if any.is_unspecified() => format!("public = [\"{}\"]\n", Ipv6Addr::LOCALHOST),
             _ => String::new(),
@@ -137,7 +156,7 @@ impl Home {
             Country::UNKNOWN,
         );
         for seat in disks.seats() {
-            text += &format!("[[seeds]]\nname = \"{}\"\naddress = \"{}\"\n", seat.name, ports::loopback(seat.port));
+            text += &format!("[[seeds]]\nname = \"{}\"\naddress = \"{}\"\n", seat.name, self.settings.address(seat));
         }
         let mut config = edge::Config::from_toml(&text)?;
         (config.state_dir, config.tls) = (Some(self.folders.edge()), Some(files));
@@ -172,7 +191,7 @@ impl Home {
         let IdentityFiles { authority, certificate, key } = &self.identity;
         let identity = IdentityFiles { authority: below(authority), certificate: below(certificate), key: below(key) };
         let seats = self.settings.seats();
-        let nodes = seats.map(|seat| (seat.name.clone(), ports::loopback(seat.port).to_string())).collect();
+        let nodes = seats.map(|seat| (seat.name.clone(), self.settings.address(seat).to_string())).collect();
         let wanted = Wanted { given: given.clone(), identity, has_key_file: self.has_key_file, nodes };
         let (mut settings, folders) = (self.settings.clone(), self.folders.clone());
         settings.seen = settings.seen.max(seen);

@@ -7,14 +7,16 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use client::{
     IdentityError, IdentityFiles, KeyFileError, read_key_file,
-    tls::{Authority, Leaf, TlsError},
+    tls::{Authority, Fingerprint, Leaf, Requested, TlsError},
 };
-use format::{NodeName, wire::Role};
+use format::{NodeName, limits::REFUSED_BYTES_MAX, wire::Role};
+use tokio_rustls::rustls::ServerConfig;
 
 use crate::{clock::seconds, disks::causes};
 
@@ -24,10 +26,16 @@ const RENEWED_BEFORE: Duration = Duration::from_secs(180 * 24 * 3600);
 /// Largest certificate file. Ours have 8 KiB.
 const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
 
+/// The authority's certificate.
+const AUTHORITY: &str = "authority.pem";
+/// The list of refused certificates, as `evernear cluster revoke` keeps it.
+const REFUSED: &str = "refused.crl";
+
 /// The folder of keys, with the authority's at hand.
 pub(crate) struct Keys {
     folder: PathBuf,
     authority: Authority,
+    fingerprint: Fingerprint,
 }
 
 /// Why keys cannot be had.
@@ -76,7 +84,7 @@ impl Keys {
     /// # Errors
     /// [`KeysError`].
     pub(crate) fn open(folder: PathBuf) -> Result<Self, KeysError> {
-        let (certificate, key) = (folder.join("authority.pem"), folder.join("authority.key"));
+        let (certificate, key) = (folder.join(AUTHORITY), folder.join("authority.key"));
         let wrong = |source| KeysError::Authority { folder: folder.clone(), source };
         let authority = match read(&certificate)? {
             Some(text) => {
@@ -90,7 +98,53 @@ impl Keys {
                 authority
             }
         };
-        Ok(Self { folder, authority })
+        let fingerprint = Fingerprint::of_pem(authority.certificate_pem()).map_err(wrong)?;
+        Ok(Self { folder, authority, fingerprint })
+    }
+
+    /// Returns the authority's certificate.
+    pub(crate) fn authority_pem(&self) -> &str {
+        self.authority.certificate_pem()
+    }
+
+    /// Returns its hash.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Returns TLS for the door at which machines join.
+    ///
+    /// # Errors
+    /// [`KeysError::Authority`].
+    pub(crate) fn door_config(&self) -> Result<Arc<ServerConfig>, KeysError> {
+        let wrong = |source| KeysError::Authority { folder: self.folder.clone(), source };
+        self.authority.door_config().map_err(wrong)
+    }
+
+    /// Returns the certificate, as PEM, of a node whose key lies on another machine, and keeps it: that is the record
+    /// of what was issued, and `evernear cluster revoke` finds it there. None if the name has one of another key.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`KeysError`].
+    pub(crate) fn certify(&self, name: &NodeName, role: Role, key: &Requested) -> Result<Option<String>, KeysError> {
+        let path = self.folder.join(format!("{name}.pem"));
+        if let Some(text) = read(&path)? {
+            return Ok(key.is_in(&text).then_some(text));
+        }
+        let issued = self.authority.certify(key, name, role);
+        let text = issued.map_err(|source| KeysError::Issue { name: name.clone(), source })?;
+        write(&path, &text)?;
+        Ok(Some(text))
+    }
+
+    /// Returns the list of refused certificates, as it was signed; none before the first. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`KeysError::Io`].
+    pub(crate) fn refused(&self) -> Result<Option<Vec<u8>>, KeysError> {
+        let path = self.folder.join(REFUSED);
+        client::read_kept(&path, REFUSED_BYTES_MAX).map_err(|source| KeysError::Io { path, source })
     }
 
     /// Returns the files of a node's identity. They are made when they are not there, or would not be accepted, or end
@@ -101,7 +155,7 @@ impl Keys {
     pub(crate) fn files(&self, name: &NodeName, role: Role, now: SystemTime) -> Result<IdentityFiles, KeysError> {
         let file = |end: &str| self.folder.join(format!("{name}.{end}"));
         let files =
-            IdentityFiles { authority: self.folder.join("authority.pem"), certificate: file("pem"), key: file("key") };
+            IdentityFiles { authority: self.folder.join(AUTHORITY), certificate: file("pem"), key: file("key") };
         let (old, is_good) = match files.read() {
             Err(IdentityError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => (None, false),
             Err(error) => {
@@ -140,6 +194,28 @@ impl Keys {
         tracing::info!(%name, role = role.as_str(), "a certificate was issued");
         Ok(())
     }
+}
+
+/// Returns the hash of the authority's certificate in a folder of keys; none before the first start has made it.
+///
+/// # Errors
+/// [`KeysError`].
+pub(crate) fn authority_in(folder: &Path) -> Result<Option<Fingerprint>, KeysError> {
+    let wrong = |source| KeysError::Authority { folder: folder.to_owned(), source };
+    read(&folder.join(AUTHORITY))?.map(|text| Fingerprint::of_pem(&text).map_err(wrong)).transpose()
+}
+
+/// Returns the hash of a node's certificate in a folder of keys, if it has one.
+///
+/// # Errors
+/// [`KeysError::Io`].
+pub(crate) fn certificate_in(folder: &Path, name: &NodeName) -> Result<Option<Fingerprint>, KeysError> {
+    Ok(read(&folder.join(format!("{name}.pem")))?.and_then(|text| Fingerprint::of_pem(&text).ok()))
+}
+
+/// Returns whether a folder of keys has a certificate of this name.
+pub(crate) fn is_named(folder: &Path, name: &NodeName) -> bool {
+    folder.join(format!("{name}.pem")).exists()
 }
 
 fn read(path: &Path) -> Result<Option<String>, KeysError> {

@@ -1,6 +1,6 @@
-//! The ports of origins. Nobody but this program knows them, so they may change.
+//! The ports of origins. Nobody types them, and nodes elsewhere learn them from each other, so they may change.
 
-use std::{io, ops::Range};
+use std::{io, net::SocketAddr, ops::Range};
 
 use crate::{
     ports::{self, Kind},
@@ -12,13 +12,14 @@ use crate::{
 /// networks of one machine seldom want the same while one rests.
 const ORIGIN_PORTS: Range<u16> = 7_500..8_000;
 
-/// Gives origins whose ports others have, or doors, another: nobody but this program knows these.
+/// Gives origins whose ports others have, or doors, another.
 pub(crate) fn move_ports(settings: &mut Settings) -> Result<(), UpError> {
     let doors = settings.door_ports();
     for (disk, seat) in settings.all_seats() {
-        let address = ports::loopback(settings.disks[disk].origins[seat].port);
+        let address = settings.address(&settings.disks[disk].origins[seat]);
         if doors.contains(&address.port())
-            || ports::is_taken(address, Kind::Tcp).map_err(|source| UpError::OriginPort { source })?
+            || ports::is_taken(address, Kind::Tcp)
+                .map_err(|source| UpError::OriginPort { host: settings.host(), source })?
         {
             let port = free_port(settings)?;
             let seat = &mut settings.disks[disk].origins[seat];
@@ -33,9 +34,9 @@ pub(crate) fn move_ports(settings: &mut Settings) -> Result<(), UpError> {
 pub(crate) fn free_port(settings: &Settings) -> Result<u16, UpError> {
     let drawn = settings.network.get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok()).unwrap_or(0);
     let Range { start, end } = ORIGIN_PORTS;
-    let first = ports::loopback(start + drawn % (end - start));
+    let first = SocketAddr::new(settings.host(), start + drawn % (end - start));
     let is_ours = |port| settings.door_ports().contains(&port) || settings.seats().any(|seat| seat.port == port);
     let free = ports::free_from(first, Kind::Tcp, is_ours);
-    let taken = || UpError::OriginPort { source: io::ErrorKind::AddrInUse.into() };
-    Ok(free.map_err(|source| UpError::OriginPort { source })?.ok_or_else(taken)?.port())
+    let unusable = |source| UpError::OriginPort { host: settings.host(), source };
+    Ok(free.map_err(unusable)?.ok_or_else(|| unusable(io::ErrorKind::AddrInUse.into()))?.port())
 }

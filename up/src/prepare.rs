@@ -37,6 +37,9 @@ pub struct UpOptions {
     pub twin: Option<Listen>,
     /// The zone that everybody reads at. Absent: the one that was, or none.
     pub public: Option<PublicOptions>,
+    /// Where machines may join, whose nodes then reach the origins here by this address. Absent: where it was, and on
+    /// the first start nowhere. Port 0: the one that it had, or a free one.
+    pub nodes: Option<Listen>,
     /// Where the catalog is to be; this start moves it there. Absent: where it was, and on the first start in the file
     /// in the state folder.
     pub catalog: Option<CatalogChoice>,
@@ -330,6 +333,27 @@ mod tests {
             // Somebody on this machine has it.
             Err(error) => assert!(matches!(error, UpError::Taken { door: "http", .. }), "{error}"),
         }
+    }
+
+    #[test]
+    fn other_machines_reach_the_origins_where_it_was_named_until_that_is_taken_back() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(home.path());
+        let at = |address: &str| Some(Listen::At(address.parse().unwrap()));
+        let named = |nodes| prepare(&folders, &UpOptions { nodes, ..any_doors() });
+        assert_eq!(prepare(&folders, &any_doors()).unwrap().0.nodes, None);
+        let (first, _) = named(at("127.0.0.2:0")).unwrap();
+        let door = first.nodes.unwrap();
+        assert!(door.ip() == first.host() && door.port() >= 7499, "{door}");
+        assert!(first.seats().all(|seat| first.address(seat).ip() == door.ip() && seat.port != door.port()));
+        assert_eq!(named(None).unwrap().0.nodes, Some(door), "it is remembered");
+        let moved = named(at("127.0.0.3:0")).unwrap().0.nodes.unwrap();
+        assert_eq!((moved.ip().to_string().as_str(), moved.port()), ("127.0.0.3", door.port()), "it is in invitations");
+        for nobodys in ["0.0.0.0:0", "[::]:0", "224.0.0.1:0", "[fe80::1]:0"] {
+            assert!(matches!(named(at(nobodys)), Err(UpError::Nodes { .. })), "{nobodys}");
+        }
+        assert!(matches!(named(at("192.0.2.1:0")), Err(UpError::Address { door: "nodes", .. })), "no machine has it");
+        assert_eq!(named(Some(Listen::Off)).unwrap().0.nodes, None);
     }
 
     #[test]

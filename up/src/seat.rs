@@ -1,6 +1,10 @@
 //! One origin of the network: its configuration, and it while it runs.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use client::IdentityFiles;
 use format::{Country, NodeName, Place};
@@ -42,11 +46,13 @@ impl Seated {
     pub(crate) async fn start(
         disk: &Disk,
         seat: &Seat,
+        host: IpAddr,
         catalog: &CatalogUrl,
         files: IdentityFiles,
     ) -> Result<Self, StartError> {
         let identity = files.read().map_err(ConfigError::from)?;
-        let config = Config { tls: Some(files), ..config(disk, seat, catalog) };
+        let listen = SocketAddr::new(host, seat.port);
+        let config = Config { tls: Some(files), listen, ..config(disk, seat, catalog) };
         let stop = CancellationToken::new();
         let mortal = Arc::new(MortalDisk::new(stop.clone()));
         // A start that is given up leaves nothing behind either.

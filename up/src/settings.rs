@@ -4,12 +4,13 @@
 use std::{
     collections::BTreeSet,
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
 };
 
 use format::NodeName;
+use origin::catalog::CatalogUrl;
 use serde::{Deserialize, Serialize};
 
 use crate::public::Public;
@@ -44,6 +45,10 @@ pub(crate) struct Settings {
     /// The zone that everybody reads at. Absent: only this machine reads.
     #[serde(default)]
     pub(crate) public: Option<Public>,
+    /// Where machines join, and by which address other nodes reach the origins here. Absent: the network is this
+    /// machine's alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nodes: Option<SocketAddr>,
     /// Where the catalog is. Absent: in the file in the state folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) catalog: Option<Elsewhere>,
@@ -104,7 +109,7 @@ pub(crate) struct Disk {
     pub(crate) origins: Vec<Seat>,
 }
 
-/// An origin's name, and its port on loopback.
+/// An origin's name, and its port at the address of all origins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Seat {
@@ -168,6 +173,7 @@ impl Settings {
             dns,
             twin: None,
             public: None,
+            nodes: None,
             catalog: None,
             given: Vec::new(),
             disks: Vec::new(),
@@ -222,11 +228,30 @@ impl Settings {
         self.disks.iter().enumerate().flat_map(of).collect()
     }
 
-    /// Returns the ports of what people name: HTTP, DNS, the twin, HTTPS.
+    /// Returns the ports of what people name: HTTP, HTTPS, DNS, the twin, the door for nodes.
     pub(crate) fn door_ports(&self) -> Vec<u16> {
         let others = [Some(self.dns), self.twin].into_iter().flatten().filter_map(Listen::address);
         let secure = self.public.as_ref().map(|public| public.https);
-        std::iter::once(self.http).chain(others).chain(secure).map(|address| address.port()).collect()
+        let all = std::iter::once(self.http).chain(secure).chain(others).chain(self.nodes);
+        all.map(|address| address.port()).collect()
+    }
+
+    /// Returns the address that all origins have.
+    pub(crate) fn host(&self) -> IpAddr {
+        self.nodes.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |nodes| nodes.ip())
+    }
+
+    /// Returns where an origin is reached.
+    pub(crate) fn address(&self, seat: &Seat) -> SocketAddr {
+        SocketAddr::new(self.host(), seat.port)
+    }
+
+    /// Returns the catalog as another machine reaches it. A file of this machine is none, nor a server that answers
+    /// here alone.
+    pub(crate) fn shared_catalog(&self) -> Option<String> {
+        let Elsewhere { url, .. } = self.catalog.as_ref()?;
+        let is_shared = url.parse().is_ok_and(|url: CatalogUrl| !url.is_of_this_machine());
+        is_shared.then(|| url.clone())
     }
 
     /// Adds a disk with so many origins. `port` gives each the next port that is free.

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use client::{Topology, Unwritable};
 use edge::Sockets;
-use format::NodeName;
+use format::{NodeName, wire::Role};
 use origin::catalog::SqliteFile;
 use sandbox::guard::ChildCommand;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
@@ -15,7 +15,8 @@ use crate::{
     catalog_place::CatalogChoice,
     clock::now,
     disks::{Around, Disks, causes},
-    home::Home,
+    home::{EDGE, Home},
+    join_door::JoinDoor,
     keeper::look_after,
     lock::Lock,
     lost_catalog::all_aside,
@@ -51,6 +52,10 @@ impl Up {
     async fn begin(options: UpOptions, compiler: ChildCommand) -> Result<Self, UpError> {
         let (readers, wanted) = (options.readers.clone(), options.catalog.clone());
         let (mut home, lock, is_new) = client::offload(move || Home::open(&options, now())).await??;
+        let join_door = match home.settings.nodes {
+            Some(address) => Some(JoinDoor::open(address, home.admitting()).await?),
+            None => None,
+        };
         let is_away = place_catalog(&mut home, wanted, &readers).await?;
         let mut disks = disks_of(&mut home, &readers)?;
         disks.settle().await;
@@ -85,6 +90,7 @@ impl Up {
                     // Without the catalog nobody announces itself either, and a first start has one.
                     if !is_away {
                         know(&topology, disks.seats().map(|seat| seat.name.clone()).collect()).await?;
+                        warn_of_edges(&home, &topology);
                     }
                     Ok::<_, UpError>(Some(given))
                 }
@@ -105,6 +111,9 @@ impl Up {
         let damaged_catalogs = damaged_catalogs(home.folders.catalog()).await;
         let account = Account { damaged_catalogs, ..Account::of(&home, &disks, given, &edge, &agent, is_new) };
         let stop = CancellationToken::new();
+        if let Some(door) = join_door {
+            tokio::spawn(door.answer(stop.clone()));
+        }
         let keeper = tokio::spawn(look_after(home, disks, is_told, (agent, compiler), stop.clone()));
         Ok(Self { account, edge, edge_down, stop, keeper, _lock: lock })
     }
@@ -146,6 +155,7 @@ async fn place_catalog(
 fn disks_of(home: &mut Home, readers: &watch::Sender<Wait>) -> Result<Disks, UpError> {
     let around = Around {
         network: home.settings.network.clone(),
+        host: home.settings.host(),
         catalog: home.catalog_place().known()?,
         unfinished: home.folders.unfinished_catalog(),
         keys: home.keys.clone(),
@@ -168,6 +178,17 @@ async fn damaged_catalogs(catalog: PathBuf) -> Vec<PathBuf> {
         );
     }
     found
+}
+
+/// Says so where DNS leads viewers of a zone for everybody to edges that do not serve it.
+fn warn_of_edges(home: &Home, topology: &Topology) {
+    let Some(public) = &home.settings.public else { return };
+    for edge in topology.snapshot().iter().filter(|node| node.role == Role::Edge && node.name.as_str() != EDGE) {
+        tracing::warn!(
+            edge = %edge.name, zone = %public.zone,
+            "an edge that joined serves no zone, and DNS leads viewers there too: stop it, and `evernear cluster revoke` its certificate"
+        );
+    }
 }
 
 /// Waits until the edge knows these origins.

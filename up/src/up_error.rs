@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -137,11 +137,17 @@ pub enum UpError {
         /// Its name.
         disk: String,
     },
+    /// Nodes on other machines cannot reach that.
+    #[error("nodes on other machines cannot reach {ip}; name an address of this machine that they reach by --nodes")]
+    Nodes {
+        /// The address.
+        ip: IpAddr,
+    },
     /// No port is free for an origin.
-    #[error(
-        "no origin can listen on 127.0.0.1, from port 7500 on; which programs have these ports? `ss -ltnp` shows it"
-    )]
+    #[error("no origin can listen on {host}, from port 7500 on; which programs have these ports? `ss -ltnp` shows it")]
     OriginPort {
+        /// The address of all origins.
+        host: IpAddr,
         /// The cause.
         source: io::Error,
     },
@@ -213,7 +219,7 @@ pub enum UpError {
         holder: Option<String>,
     },
     /// Two doors on one port.
-    #[error("port {port} stands there twice; name different ports by --http, --https, --dns and --twin")]
+    #[error("port {port} stands there twice; name different ports by --http, --https, --dns, --twin and --nodes")]
     SamePort {
         /// The port.
         port: u16,

@@ -139,7 +139,7 @@ impl Edge {
 
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
         match self.command {
-            EdgeCommand::Run { config } => run(&config).await,
+            EdgeCommand::Run { config } => run(&config, HangUp::Succeed, |_| Ok(())).await,
             EdgeCommand::CheckConfig { config } => check(&config, options),
             EdgeCommand::Deny { url } => {
                 let rules: Vec<Rule> = url.iter().map(Rule::of).collect::<anyhow::Result<_>>()?;
@@ -156,7 +156,20 @@ impl Edge {
     }
 }
 
-async fn run(path: &Path) -> anyhow::Result<()> {
+/// What SIGHUP means.
+pub(super) enum HangUp {
+    /// A successor takes over.
+    Succeed,
+    /// The terminal is gone.
+    Stop,
+}
+
+/// Runs an edge until it is told to stop. `answers` hears where it answers HTTP, once it does.
+pub(super) async fn run(
+    path: &Path,
+    hang_up: HangUp,
+    answers: impl FnOnce(SocketAddr) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut handed = Handed::take();
     let (config, identity, _) = read(path)?;
@@ -173,10 +186,11 @@ async fn run(path: &Path) -> anyhow::Result<()> {
     let parts = Parts { transport, membership: Some(membership), topology, engine: None, compiler, sockets };
     let (stop, shutdown) = watch::channel(false);
     let mut running = edge::Edge::start(config, parts, shutdown).await?;
-    let sockets = std::mem::take(&mut running.sockets);
+    let (sockets, http) = (std::mem::take(&mut running.sockets), running.http);
     let mut ended = tokio::spawn(running.join());
     handed.ready()?;
     drop(handed);
+    answers(http)?;
     loop {
         tokio::select! {
             joined = &mut ended => {
@@ -185,6 +199,7 @@ async fn run(path: &Path) -> anyhow::Result<()> {
             }
             signal = signals.next() => match signal {
                 Signal::Stop => break,
+                Signal::Reload if matches!(hang_up, HangUp::Stop) => break,
                 Signal::Reload => match handover::succeed(&sockets).await {
                     Ok(successor) => {
                         tracing::info!(successor, "a successor answers");

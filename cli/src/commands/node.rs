@@ -1,11 +1,15 @@
-//! `evernear node ls | drain`.
+//! `evernear node ls | drain | invite | invitations`.
 
 mod drain;
+mod invite;
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Subcommand};
-use format::wire::{NodeEntry, Role};
+use clap::{Args, Subcommand, ValueEnum};
+use format::{
+    NodeName,
+    wire::{NodeEntry, Role},
+};
 
 pub(crate) use self::drain::DrainError;
 use super::Options;
@@ -15,7 +19,7 @@ use crate::{
     owner_access::{ClusterAccess, connect_operator},
 };
 
-/// See the nodes of a cluster, or empty one.
+/// See the nodes of a cluster, empty one, or invite another machine.
 #[derive(Debug, Args)]
 pub(crate) struct Node {
     #[command(subcommand)]
@@ -59,6 +63,45 @@ needs no drain, its shards are made again from others.")]
         #[arg(long, value_name = "SECONDS", requires = "wait")]
         timeout: Option<u64>,
     },
+    /// Print what another machine types to join a network of `evernear up`
+    #[command(after_help = "\
+Examples:
+  evernear node invite --role edge
+  evernear node invite attic --role edge --expires +1d
+  evernear node invite --role origin
+
+Run it on the machine of `evernear up --nodes IP`. One machine joins by it, once. Nothing but a hash of it is kept. An origin needs a catalog that
+it reaches, PostgreSQL; an edge needs none.")]
+    Invite {
+        /// The node's name: a-z, 0-9 and inner hyphens, at most 32 [default: its role and a number]
+        name: Option<NodeName>,
+        /// What it is to be
+        #[arg(long)]
+        role: NewRole,
+        /// It ends at: +1h, +2d, 2027-01-31T12:00:00Z; a week from now at most
+        #[arg(long, value_name = "TIME", value_parser = moment::to_come("name a time to come"), default_value = "+1h")]
+        expires: u64,
+    },
+    /// List invitations and who joined by them, or take one back
+    #[command(after_help = "\
+Examples:
+  evernear node invitations
+  evernear node invitations --revoke attic
+
+A node that has joined stays: `evernear cluster revoke` refuses its certificate, with ~/.evernear/network/keys as the folder of the authority.")]
+    Invitations {
+        /// Take back the invitation for this node
+        #[arg(long, value_name = "NAME")]
+        revoke: Option<NodeName>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum NewRole {
+    /// Stores shards
+    Origin,
+    /// Answers viewers
+    Edge,
 }
 
 impl Node {
@@ -77,6 +120,15 @@ impl Node {
                 let drained = drain::run(&config, order, options).await?;
                 options.answer(&drained, || drained.text())
             }
+            NodeCommand::Invite { name, role, expires } => {
+                let role = match role {
+                    NewRole::Origin => Role::Origin,
+                    NewRole::Edge => Role::Edge,
+                };
+                invite::invite(name.as_ref(), role, expires, options)
+            }
+            NodeCommand::Invitations { revoke: None } => invite::list(options),
+            NodeCommand::Invitations { revoke: Some(name) } => invite::revoke(&name, options),
         }
     }
 }

@@ -64,18 +64,21 @@ impl Origin {
 
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
         match self.command {
-            OriginCommand::Run { config } => run(&config).await,
+            OriginCommand::Run { config } => run(&config, |_| Ok(())).await,
             OriginCommand::CheckConfig { config } => check(&config, options),
         }
     }
 }
 
-async fn run(path: &Path) -> anyhow::Result<()> {
+/// Runs an origin until it is told to stop. `answers` hears where it answers other nodes, once it does.
+pub(super) async fn run(path: &Path, answers: impl FnOnce(SocketAddr) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let (config, checked) = read(path)?;
     let shutdown = CancellationToken::new();
     let running = origin::Origin::start(config, checked.identity, shutdown.clone()).await?;
+    let address = running.local_addr;
     let mut stopped = tokio::spawn(running.stopped());
+    answers(address)?;
     tokio::select! {
         ended = &mut stopped => return ended?.context("the origin ended by itself"),
         // Every signal ends the node, SIGHUP too: a new configuration takes effect at the next start.

@@ -19,7 +19,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 use up::{
-    Account, CatalogChoice, DiskAccount, Listen, PublicAccount, PublicOptions, PublicZone, Reading, UpOptions, Wait,
+    Account, CatalogChoice, DiskAccount, Listen, ListenError, PublicAccount, PublicOptions, PublicZone, Reading,
+    UpOptions, Wait,
 };
 
 use super::{Options, signals::Signals};
@@ -44,6 +45,7 @@ Examples:
   evernear up /mnt/a /mnt/b /mnt/c            over three disks, of which any one may be lost
   evernear up /mnt/d                          adds a disk; those that are known need not be named again
   evernear up --replace /mnt/b                what was there is lost; the new disk has other files, which stay
+  evernear up --nodes 192.0.2.10              other machines may join by this address: evernear node invite
   evernear --state /srv/evernear up --http 127.0.0.1:80 --dns off
   evernear up --public media.example.org --address 203.0.113.5
                                               everybody reads at https://LABEL.media.example.org/
@@ -68,6 +70,10 @@ pub(crate) struct Up {
     /// 127.0.0.1:8081, or the next free port]
     #[arg(long, value_name = "IP:PORT")]
     twin: Option<Listen>,
+    /// This machine's address for other machines, which may then join, or `off` [default: what it was; at first off;
+    /// port 7499, or the next free one]
+    #[arg(long, value_name = "IP[:PORT]", value_parser = nodes)]
+    nodes: Option<Listen>,
     /// Where the catalog is to be: `postgres://USER@HOST/DATABASE`, or `sqlite` for a file in the state folder; this
     /// start moves it there [default: where it is; at first `sqlite`]
     #[arg(long, value_name = "URL")]
@@ -122,15 +128,23 @@ impl Public {
     }
 }
 
+/// Reads an address; port 0 stands for the one that it had.
+fn nodes(text: &str) -> Result<Listen, ListenError> {
+    match text.parse::<IpAddr>() {
+        Ok(ip) => Ok(Listen::At(SocketAddr::new(ip, 0))),
+        Err(_) => text.parse(),
+    }
+}
+
 impl Up {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         let state = options.state()?;
         let compiler = policy_check::compiler()?;
-        let Self { disks, replace: replaced, http, dns, twin, catalog, public } = self;
+        let Self { disks, replace: replaced, http, dns, twin, nodes, catalog, public } = self;
         let (readers, wait) = watch::channel(Wait::default());
-        let (state_path, public) = (state.path().to_owned(), public.told());
-        let told = UpOptions { state: state_path, disks, replaced, http, dns, twin, catalog, public, readers };
+        let (state_of, public) = (state.path().to_owned(), public.told());
+        let told = UpOptions { state: state_of, disks, replaced, http, dns, twin, nodes, catalog, public, readers };
         let bar = progress_bar::of_rows(options.json);
         let up = tokio::select! {
             up = up::Up::start(told, compiler) => up,
@@ -216,10 +230,7 @@ fn text(account: &Account, link: Option<&str>, program: &str, is_default_state: 
     let begun = if account.is_new { "A new network" } else { "The network" };
     let copy = if account.has_key_file { "owner.key and unlock.key" } else { "owner.key" };
     let rows: Vec<Vec<String>> = disks.iter().map(row).collect();
-    let program = match is_default_state {
-        true => program.to_owned(),
-        false => format!("{program} --state {}", word(state)),
-    };
+    let program = with_state(program, state, is_default_state);
     let url = url.replace("{label}", "LABEL").replace("{name}", "cat.jpg");
     let web = match &account.public {
         Some(public) => format!("https {}, {url}\n  http  {http}, which leads there", public.https),
@@ -227,7 +238,7 @@ fn text(account: &Account, link: Option<&str>, program: &str, is_default_state: 
     };
     format!(
         "{begun} runs, in {}. Keep a copy of {copy} elsewhere: who loses them cannot erase or change what is stored.\n\n{}\n{}{}\n\
-         \x20 {web}\n  dns   {dns}\n  twin  {}\n{catalog}\n{}In another terminal:\n\n\
+         \x20 {web}\n  dns   {dns}\n  twin  {}\n{}{catalog}\n{}In another terminal:\n\n\
          \x20 {program} put cat.jpg     store a file or a folder, and print its URL\n\
          \x20 {program} ls              list what is stored\n\
          \x20 {program} get LABEL       fetch it, verified\n\
@@ -238,6 +249,7 @@ fn text(account: &Account, link: Option<&str>, program: &str, is_default_state: 
         bears(account, profile),
         aside(account),
         twin(account, link, &program),
+        nodes_at(account, &program),
         account.public.as_ref().filter(|public| !public.is_certified).map_or_else(String::new, delegation),
     )
 }
@@ -271,6 +283,12 @@ fn twin(account: &Account, link: Option<&str>, program: &str) -> String {
         (None, Some(why)) => format!("LEFT OUT: {why}"),
         (None, None) => "off".to_owned(),
     }
+}
+
+/// Says where machines join, if they may.
+fn nodes_at(account: &Account, program: &str) -> String {
+    let line = |nodes| format!("  nodes {nodes}, for machines that join: {program} node invite --role edge\n");
+    account.nodes.map(line).unwrap_or_default()
 }
 
 fn row(disk: &DiskAccount) -> Vec<String> {
@@ -328,7 +346,7 @@ fn aside(account: &Account) -> String {
 }
 
 /// Returns what to type for this program: its name, where the shell finds it, or else its path.
-fn program() -> String {
+pub(super) fn program() -> String {
     let Ok(me) = std::env::current_exe() else { return "evernear".to_owned() };
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|folder| folder.join("evernear")).find(|file| file.is_file());
@@ -337,8 +355,16 @@ fn program() -> String {
     if is_me { "evernear".to_owned() } else { word(&me) }
 }
 
+/// Adds the state folder to what is typed, where that is not the one of those who name none.
+pub(super) fn with_state(program: &str, state: &Path, is_default_state: bool) -> String {
+    match is_default_state {
+        true => program.to_owned(),
+        false => format!("{program} --state {}", word(state)),
+    }
+}
+
 /// Quotes a path as one word of a shell.
-fn word(path: &Path) -> String {
+pub(super) fn word(path: &Path) -> String {
     let text = path.to_string_lossy();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     if text.chars().all(is_plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
@@ -366,6 +392,7 @@ mod tests {
             twin: Some("127.0.0.1:8081".parse().unwrap()),
             twin_url: Some("http://127.0.0.1:8081".to_owned()),
             twin_gone: None,
+            nodes: None,
             catalog: None,
             url: "http://{label}.localhost:8080/{name}".to_owned(),
             profile: profile.to_owned(),
@@ -393,7 +420,9 @@ mod tests {
         assert!(linked.contains("  console  http://x/#key=y, for one browser"), "{linked}");
         let out = Account { twin_url: None, twin_gone: Some("why".into()), ..account(&[("/", None)], "2+1", 0) };
         assert!(text(&out, None, "evernear", true).contains("  twin  LEFT OUT: why\n"));
-        let off = Account { twin_gone: None, ..out };
+        let off = Account { twin_gone: None, nodes: Some("192.0.2.1:7499".parse().unwrap()), ..out };
+        let joins = "  nodes 192.0.2.1:7499, for machines that join: evernear node invite --role edge\n";
+        assert!(!one.contains("  nodes ") && text(&off, None, "evernear", true).contains(joins));
         assert!(text(&off, None, "evernear", true).contains("  twin  off\n"));
         let damaged_catalogs = vec!["/my home/catalog.damaged-7.sqlite".into()];
         let aside = Account { damaged_catalogs, ..account(&[("/", None)], "2+1", 0) };
@@ -437,6 +466,16 @@ mod tests {
         assert!(text(&moved, None, "evernear", true).contains("\n  catalog  postgres://u@h/d\n"));
         let few = Account { stores: false, ..three };
         assert!(text(&few, None, "evernear", true).contains("new files are refused"));
+    }
+
+    #[test]
+    fn an_address_for_other_machines_needs_no_port() {
+        for (text, is) in
+            [("192.0.2.1", "192.0.2.1:0"), ("2001:db8::1", "[2001:db8::1]:0"), ("192.0.2.1:7", "192.0.2.1:7")]
+        {
+            assert_eq!(nodes(text), Ok(Listen::At(is.parse().unwrap())));
+        }
+        assert!(nodes("off") == Ok(Listen::Off) && nodes("localhost").is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod disks;
+mod join;
 mod postgres;
 mod public;
 

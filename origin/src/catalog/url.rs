@@ -173,6 +173,15 @@ impl OpenError {
 }
 
 impl CatalogUrl {
+    /// Returns whether no other machine reaches it by this URL.
+    #[must_use]
+    pub fn is_of_this_machine(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => true,
+            Self::Postgres(url) => url.read().is_ok_and(|options| is_here(&options)),
+        }
+    }
+
     /// Returns the URL as text, for a place that others can read.
     ///
     /// # Errors
@@ -229,12 +238,17 @@ impl FromStr for PostgresUrl {
     }
 }
 
+/// Returns whether a server is reached over no network.
+fn is_here(options: &PgConnectOptions) -> bool {
+    options.get_socket().is_some() || matches!(options.get_host(), "localhost" | "127.0.0.1" | "::1")
+}
+
 impl PostgresUrl {
     /// Returns how to connect. A server on another machine must prove its name, unless the URL itself says otherwise:
     /// `sslmode=prefer`, the default of the protocol's own library, sends records to whoever answers.
     pub(super) fn options(&self) -> Result<PgConnectOptions, sqlx::Error> {
         let options = self.read()?;
-        let is_here = options.get_socket().is_some() || matches!(options.get_host(), "localhost" | "127.0.0.1" | "::1");
+        let is_here = is_here(&options);
         let is_chosen = self.0.contains("sslmode=") || self.0.contains("ssl-mode=");
         Ok(if is_here || is_chosen { options } else { options.ssl_mode(PgSslMode::VerifyFull) })
     }
@@ -286,6 +300,19 @@ mod tests {
         let url: CatalogUrl = "postgres://me:sesame@db.example/evernear?password=sesame".parse().unwrap();
         let shown = format!("{url:?}");
         assert!(!shown.contains("sesame") && shown.contains("db.example"), "{shown}");
+    }
+
+    #[test]
+    fn a_file_and_a_server_on_a_socket_are_of_this_machine() {
+        for (text, is_here) in [
+            ("sqlite:///a/b.db", true),
+            ("postgres://u@localhost/x", true),
+            ("postgres://u@%2Frun%2Fpostgresql/x", true),
+            ("postgres://u@192.0.2.1/x", false),
+            ("postgres://u@db.example/x", false),
+        ] {
+            assert_eq!(text.parse::<CatalogUrl>().unwrap().is_of_this_machine(), is_here, "{text}");
+        }
     }
 
     #[test]

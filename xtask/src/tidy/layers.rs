@@ -30,7 +30,7 @@ const ROOMS: &[(&str, u8, Reach)] = &[
     ("cli", 5, Reach::Lower),
     ("bench", 6, Reach::Lower),
     (TESTING, 2, Reach::Lower),
-    ("fuzz", 3, Reach::Lower),
+    ("fuzz", 5, Reach::Lower),
     ("xtask", 3, Reach::Nothing),
 ];
 
