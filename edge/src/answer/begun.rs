@@ -49,7 +49,6 @@ impl Begun {
     pub(crate) async fn ask_anew(&mut self, node: &Node) -> Result<(), Fault> {
         self.made_of.ask_anew(node).await?;
         if self.is_kept_nowhere() {
-            self.waits = Some(Instant::now() + RETRY);
             match node.open(self.file.capability(), SystemTime::now()).await {
                 Ok(fresh) => {
                     let may_lie = node.hold(&self.made_of.root, &fresh, &self.ask).await;
@@ -61,6 +60,8 @@ impl Begun {
                 // A purge ends no answer.
                 Err(_) => {}
             }
+            // Nodes that are away take long to say so.
+            self.waits = Some(Instant::now() + RETRY);
         }
         Ok(())
     }

@@ -207,6 +207,8 @@ async fn object(
     };
     let records = match kind {
         RecordType::A | RecordType::AAAA => addresses(&steered.addresses, kind),
+        // A browser that finds the record goes to HTTPS alone.
+        RecordType::HTTPS if !node.can_shake_hands() => Vec::new(),
         RecordType::HTTPS => zone.alpn.iter().map(|alpn| https(alpn, &steered.addresses)).collect(),
         RecordType::TXT => opened.as_deref().map(describe).into_iter().collect(),
         RecordType::ANY => vec![minimal_any()],

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
+use http::{HeaderValue, header};
+
 use super::{send::Sent, session::Session, shared::HttpDoor};
 use crate::answer::{
     self,
@@ -58,9 +60,10 @@ async fn make(door: &Arc<HttpDoor>, request: &Request) -> Reply {
         Some(port) if door.node.has_certificate() => answer::to_https(&door.node, request, port),
         later => {
             let mut reply = answer::answer(&door.node, door.ways, request).await;
-            // Once the first certificate is there, others are sent to HTTPS.
+            // Once the first certificate is there, others are sent to HTTPS, whoever kept this.
             if later.is_some() {
                 reply.ready = None;
+                reply.fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             }
             reply
         }

@@ -1,6 +1,8 @@
 //! The way of an answer out: written, measured and logged.
 
 use std::{
+    future::pending,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -9,6 +11,7 @@ use bytes::Bytes;
 use client::{Said, Scope, Span};
 use format::Locator;
 use http::{HeaderValue, StatusCode, Version, header};
+use tokio::time::sleep;
 
 use super::{link::Holds, session::Session, wire::Left};
 use crate::{
@@ -38,6 +41,8 @@ const CUT: &str = "cut: the rest could not be had";
 const CLOSED_EARLY: u16 = 499;
 /// The end of a block that is no longer is copied, whoever else is served.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
+/// A stream that waits for longer keeps none of its connection's window.
+const ROOM_KEPT: Duration = Duration::from_millis(100);
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 impl Reply {
@@ -312,6 +317,7 @@ async fn write_flow(
     ends: bool,
     bytes: &mut u64,
 ) -> Result<(), &'static str> {
+    let mut holds_room = false;
     loop {
         let next = async {
             if let Some(begun) = begun.as_deref_mut() {
@@ -323,11 +329,26 @@ async fn write_flow(
             flow.next(&node.fills).await
         };
         // What is here is for a viewer, too, that has closed its side once it had asked.
-        let read = tokio::select! {
-            biased;
-            read = next => read,
-            () = session.gone() => return Err(VIEWER_LEFT),
+        let read = {
+            let mut next = pin!(next);
+            loop {
+                let is_long = async {
+                    match holds_room {
+                        true => sleep(ROOM_KEPT).await,
+                        false => pending().await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    read = &mut next => break read,
+                    () = session.gone() => return Err(VIEWER_LEFT),
+                    // It may wait for the hand, until what others write is taken, who may wait for this window.
+                    () = is_long => session.leave_room(),
+                }
+                holds_room = false;
+            }
         };
+        holds_room = false;
         let mut rest = match read {
             Ok(Some(block)) => block,
             Ok(None) => return Ok(()),
@@ -344,6 +365,7 @@ async fn write_flow(
                 // Others have the room in hand while its viewer has none for it.
                 drop(rest);
                 session.has_room(bytes_left).await.map_err(|Left| VIEWER_LEFT)?;
+                holds_room = true;
                 break;
             }
             let room = if room == 0 { session.piece_bytes() } else { room };

@@ -123,6 +123,13 @@ impl Session<'_> {
         }
     }
 
+    /// Leaves the room that [`Self::has_room`] took to other answers.
+    pub(super) fn leave_room(&mut self) {
+        if let Self::Stream(stream) = self {
+            stream.leave_room();
+        }
+    }
+
     /// Writes a piece of the content; the last one `ends` it.
     ///
     /// # Errors

@@ -136,6 +136,13 @@ impl Stream {
         link.in_turn(Holds::Nothing, || 0, wait_for_room(stream, enough, bytes)).await
     }
 
+    /// Gives the window that [`Self::has_room`] took to other streams of the connection.
+    pub(super) fn leave_room(&mut self) {
+        if let Some(stream) = &mut self.content {
+            stream.reserve_capacity(1);
+        }
+    }
+
     /// Ends an answer that was written whole.
     ///
     /// # Errors

@@ -210,6 +210,11 @@ async fn a_connection_without_any_request_gives_way_when_the_door_is_full_and_is
     for _ in 0..2 {
         let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
         stream.write_all(PREFACE).await.unwrap();
+        // Its settings: from now on the edge waits for a request.
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut settings = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+        stream.read_exact(&mut settings).await.unwrap();
         open.push(stream);
     }
     until("room for a third", async || site.get(&stored, "/", &[]).await.head.starts_with("HTTP/1.1 200")).await;

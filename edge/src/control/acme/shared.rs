@@ -119,17 +119,17 @@ impl Board {
         Self { transport, topology, place, id, key: secret.key("evernear 2026 v1 edge note key", zone) }
     }
 
-    /// Reads the note and its version; version 0 and nothing in it when there is none.
+    /// Reads the newest note that opens, of those that the nearest origins have, and its version; version 0 and nothing
+    /// in it when there is none.
     pub(super) async fn read(&self) -> Result<(u64, Shared), NoteError> {
-        let mut last = NoteError::NoOrigin;
-        for node in self.nearest() {
-            match self.transport.note(&node, &self.id).await {
-                Ok(None) => return Ok((0, Shared::default())),
-                Ok(Some(note)) => return Ok((note.version, self.open(&note)?)),
-                Err(error) => last = error.into(),
-            }
-        }
-        Err(last)
+        // One origin that has another note, or says that there is none, keeps no certificate from being renewed.
+        let newest =
+            |one: Result<(u64, Shared), NoteError>, other: Result<(u64, Shared), NoteError>| match (&one, &other) {
+                (Ok((had, _)), Ok((has, _))) if has > had => other,
+                (Err(_), _) => other,
+                _ => one,
+            };
+        self.read_all().await.into_iter().fold(Err(NoteError::NoOrigin), newest)
     }
 
     /// Reads the note of each of the nearest origins, all at once; as [`Self::read`].

@@ -26,8 +26,8 @@ const VIEWERS_DEADLINE: Duration = Duration::from_secs(1);
 const VIEWERS_UNTOLD_MAX: usize = 64;
 /// Look-ups for resolvers. Who asks them may be spoofed, so they are few, take nothing away from viewers, and nobody
 /// waits for a place. The resolvers of one network have half of what the others leave.
-const RESOLVERS_MAX: u32 = 64;
-const RESOLVERS_UNTOLD_MAX: u32 = 16;
+const RESOLVERS_MAX: u32 = 128;
+const RESOLVERS_UNTOLD_MAX: u32 = 32;
 /// Look-ups of what is doubted, once for all who ask for one: what is open was found once, so labels that were made up
 /// take no place here. The wait is longer, as all that is hot is looked up at a time.
 pub(super) const DOUBTED_MAX: usize = 1024;
