@@ -28,7 +28,7 @@ use format::{
 use sqlx::migrate::MigrateError;
 
 pub use self::{
-    moving::{Mark, MoveError, Moved, Moving, Stage, Standing, Way, look, move_catalog},
+    moving::{Mark, MoveError, Moved, Moving, Stage, Standing, UNFINISHED, Way, look, move_catalog},
     postgres::PostgresCatalog,
     rule::Refused,
     sql::Clock,

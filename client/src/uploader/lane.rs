@@ -127,11 +127,8 @@ impl Work {
     /// session goes on at the same one, as it does once the first cells are no longer kept.
     async fn run(mut self) -> Result<(), TransportError> {
         let mut others = 0..OTHERS_MAX;
-        let mut passing: Option<TransportError> = None;
         loop {
             let Err(error) = self.fill().await else { return Ok(()) };
-            // A column whose first node may come back does not fail for want of room.
-            let error = if error.is_full() { passing.clone().unwrap_or(error) } else { error };
             // Once the column or the upload was given up, the manifest never comes.
             let is_given_up = matches!(self.public.clone().now_or_never(), Some(Err(_)));
             if self.kept.is_none() || is_given_up {
@@ -144,9 +141,6 @@ impl Work {
                 Some(next) => {
                     tracing::info!(%node, %next, column, %error, "another origin takes a shard");
                     self.leave(Leaving::ForAnother);
-                    if error.is_passing() {
-                        passing = Some(error);
-                    }
                     (self.of.node, self.is_bound) = (next, false);
                 }
                 None if error.is_retryable() && !self.is_last => {

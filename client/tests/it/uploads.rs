@@ -291,40 +291,6 @@ async fn an_upload_into_no_network_ends() {
     }
 }
 
-/// One node is away, and another is full.
-struct AwayAndFull([NodeName; 2]);
-
-#[async_trait]
-impl Intercept for AwayAndFull {
-    type Pass = ();
-
-    async fn before(&self, node: &NodeName, _: Call) -> Result<(), TransportError> {
-        let [away, full] = &self.0;
-        if node == away {
-            return Err(TransportError::TimedOut { node: node.clone() });
-        }
-        match node == full {
-            true => Err(TransportError::Failed { node: node.clone(), status: 507, reason: "full".into() }),
-            false => Ok(()),
-        }
-    }
-}
-
-/// Whichever of them is tried first: where both have room again after the first is back, nothing lacks room.
-#[tokio::test(start_paused = true)]
-async fn a_column_whose_node_is_away_does_not_fail_for_the_full_one_in_its_place() {
-    let cluster = Cluster::new(3);
-    let names: Vec<NodeName> = nodes(3).into_iter().map(|node| node.name).collect();
-    for (away, full) in [(0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)] {
-        let faults = AwayAndFull([names[away].clone(), names[full].clone()]);
-        let transport = Arc::new(Intercepted::over(cluster.transport.clone(), faults));
-        let profile = "1+1".parse().unwrap();
-        let lost = store(transport, cluster.topology.clone(), &noise(100_000), profile).await.unwrap_err();
-        let UploadError::Lost { failed, .. } = &lost else { panic!("{lost}") };
-        assert!(failed.iter().all(|error| error.is_passing()), "{away} {full}: {lost}");
-    }
-}
-
 /// Counts the uploads that are begun, and loses the first appends to each node.
 #[derive(Default)]
 struct Losing {

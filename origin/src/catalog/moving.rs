@@ -41,8 +41,12 @@ pub use self::{
 };
 use super::{
     CatalogId,
+    sqlite::check_file,
     url::{CatalogUrl, OpenError},
 };
+
+/// The file that `evernear up` keeps beside a catalog that it makes again, until that is whole.
+pub const UNFINISHED: &str = "catalog.unfinished";
 
 /// How far a move is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +96,14 @@ pub async fn move_catalog(
         return Err(MoveError::Same { place: places[0].clone() });
     }
     let [from_place, to_place] = places;
+    if let CatalogUrl::Sqlite(file) = from
+        && file.with_file_name(UNFINISHED).exists()
+    {
+        return Err(MoveError::Unwhole { place: from_place });
+    }
+    for (url, place) in [(from, &from_place), (to, &to_place)] {
+        check_log(url).map_err(|source| MoveError::Open { place: place.clone(), source })?;
+    }
     let tell = &mut tell;
     match (from, to) {
         (CatalogUrl::Sqlite(from), CatalogUrl::Sqlite(to)) => {
@@ -114,6 +126,7 @@ pub async fn move_catalog(
 /// # Errors
 /// [`OpenError`], also where a server is away.
 pub async fn look(url: &CatalogUrl) -> Result<Standing, OpenError> {
+    check_log(url)?;
     async fn at<D: Side>(url: &D::Url) -> Result<Standing, OpenError> {
         let mut on = D::join(url).await?;
         let standing = standing::<D>(&mut on).await;
@@ -124,6 +137,14 @@ pub async fn look(url: &CatalogUrl) -> Result<Standing, OpenError> {
         CatalogUrl::Sqlite(path) if !path.exists() => Ok(Standing::Blank),
         CatalogUrl::Sqlite(path) => at::<Sqlite>(path).await,
         CatalogUrl::Postgres(url) => at::<Postgres>(url).await,
+    }
+}
+
+/// Refuses a file whose log may have all there is: SQLite removes it beside an empty file.
+fn check_log(url: &CatalogUrl) -> Result<(), OpenError> {
+    match url {
+        CatalogUrl::Sqlite(file) => check_file(file, None),
+        CatalogUrl::Postgres(_) => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@
 //! call that finds the server gone fails at once or within seconds, and the next one connects anew. That the server is
 //! away is no reason not to start: the first call that reaches it brings the schema up to date then.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use futures::FutureExt;
 use sqlx::{
@@ -99,7 +99,7 @@ impl PostgresCatalog {
 /// Brings the schema up to date, on a connection of its own, because that may take longer than any call should. The
 /// migrator takes a lock.
 async fn migrate(options: &PgConnectOptions, noted: Option<CatalogId>) -> Result<(), OpenError> {
-    let mut connection = PgConnection::connect_with(options).await?;
+    let mut connection = connect(options).await?;
     enter(&mut connection).await?;
     if let Some(noted) = noted {
         Found::check(identity(&mut connection).await?.as_deref(), noted)?;
@@ -107,6 +107,12 @@ async fn migrate(options: &PgConnectOptions, noted: Option<CatalogId>) -> Result
     // Not `run`: the compiler cannot show that its future may be sent.
     migrations::postgres().run_direct(None, &mut connection, false).await?;
     Ok(connection.close().await?)
+}
+
+/// Connects. A server that says nothing is away, as one that refuses.
+pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let silent = |_| sqlx::Error::Io(io::ErrorKind::TimedOut.into());
+    timeout(ACQUIRE, PgConnection::connect_with(options)).await.map_err(silent)?
 }
 
 /// Reads the id of a catalog that may have no tables.
@@ -132,7 +138,7 @@ pub(super) fn is_away(error: &sqlx::Error) -> bool {
 async fn is_alive(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     match timeout(PING, sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection)).await {
         Ok(answer) => answer.map(|_| true),
-        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+        Err(_) => Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())),
     }
 }
 

@@ -126,7 +126,7 @@ async fn migrate_file(path: &Path, writers: &SqlitePool, noted: Option<CatalogId
 
 /// Refuses what SQLite is not to be asked for: it would make a catalog where one of the id `noted` was lost, or remove
 /// a log that may have all that the catalog had.
-fn check_file(path: &Path, noted: Option<CatalogId>) -> Result<(), OpenError> {
+pub(super) fn check_file(path: &Path, noted: Option<CatalogId>) -> Result<(), OpenError> {
     let unseen = |source| OpenError::Unseen { path: path.to_owned(), source };
     let file = SqliteFile::at(path).map_err(unseen)?;
     if let Some(log) = file.lone_log().map_err(unseen)? {
@@ -176,8 +176,8 @@ fn pool() -> SqlitePoolOptions {
 
 /// Returns whether a file is there that is no catalog: it is no `SQLite` database, its list of tables does not read, or
 /// it knows neither its id nor a record, as where its log was lost. Writes nothing into it. What else keeps it from
-/// being read may pass, and counts as no loss; nor is a catalog lost that a later version of this program wrote in words
-/// that this one's `SQLite` does not know.
+/// being read may pass, and counts as no loss; nor is a catalog lost that a later version of this program wrote in
+/// words that this one's `SQLite` does not know.
 pub async fn is_lost_sqlite(path: &Path) -> bool {
     let options = SqliteConnectOptions::new().filename(path).read_only(true);
     let look = async {

@@ -39,6 +39,14 @@ pub enum MoveError {
         /// The database.
         place: String,
     },
+    /// It is not whole.
+    #[error(
+        "the catalog at {place} is being made again from the disks: start `evernear up` until it is whole, then move it"
+    )]
+    Unwhole {
+        /// The database.
+        place: String,
+    },
     /// The target has something else.
     #[error(
         "the database {place} has another catalog, or tables of another program, and was left as it is; name an empty database"

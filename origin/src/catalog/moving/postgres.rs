@@ -2,8 +2,8 @@
 
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, Error, PgConnection, Postgres, SqlSafeStr, SqlStr,
-    migrate::MigrateError, postgres::PgRow,
+    AssertSqlSafe, ConnectOptions, Error, PgConnection, Postgres, SqlSafeStr, SqlStr, migrate::MigrateError,
+    postgres::PgRow,
 };
 use tokio::time::{Instant, sleep};
 
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::catalog::{
     migrations,
+    postgres::connect,
     sql::{Cells, Driver},
     url::{OpenError, PostgresUrl},
 };
@@ -69,7 +70,7 @@ impl Side for Postgres {
     fn join(url: &PostgresUrl) -> BoxFuture<'_, Result<PgConnection, OpenError>> {
         async move {
             let options = url.options()?.application_name("evernear catalog").options(SESSION);
-            Ok(PgConnection::connect_with(&options.disable_statement_logging()).await?)
+            Ok(connect(&options.disable_statement_logging()).await?)
         }
         .boxed()
     }
