@@ -97,11 +97,12 @@ impl Disks {
     }
 
     /// Makes the catalog again where its file was lost, before any origin runs. A database is not ours to make again.
+    /// Returns whether it is whole.
     ///
     /// # Errors
     /// [`CatalogFault`]: then no origin may run.
-    pub(crate) async fn save_catalog(&self, now: u64) -> Result<(), CatalogFault> {
-        let CatalogUrl::Sqlite(file) = &self.around.catalog.url else { return Ok(()) };
+    pub(crate) async fn save_catalog(&self, now: u64) -> Result<bool, CatalogFault> {
+        let CatalogUrl::Sqlite(file) = &self.around.catalog.url else { return Ok(true) };
         let disks: Vec<&Disk> = self.all.iter().map(|held| &held.disk).collect();
         LostCatalog { around: &self.around, file, disks: &disks }.make_again(now).await
     }

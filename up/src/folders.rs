@@ -64,7 +64,7 @@ impl Folders {
 
     /// Is there while the catalog is made again.
     pub(crate) fn unfinished_catalog(&self) -> PathBuf {
-        self.network.join("catalog.unfinished")
+        self.network.join(origin::catalog::UNFINISHED)
     }
 
     pub(crate) fn own_disk(&self) -> PathBuf {

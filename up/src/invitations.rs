@@ -95,6 +95,15 @@ pub enum InvitationsError {
         /// The name.
         name: NodeName,
     },
+    /// Somebody joined by it.
+    #[error(
+        "a machine joined as {name} already, and taking its invitation back keeps it not out: `evernear cluster revoke ~/.evernear/network/keys {name}` does, with the \
+         keys in the state folder of this network"
+    )]
+    Joined {
+        /// The name.
+        name: NodeName,
+    },
     /// There is no such invitation.
     #[error("there is no invitation for {name}; `evernear node invitations` lists them")]
     Absent {
@@ -156,12 +165,15 @@ impl Invitations {
         self.read()
     }
 
-    /// Forgets one. A node that joined by it stays. Blocks on the disk.
+    /// Forgets one that was not used: of a node that joined the list is to say so. Blocks on the disk.
     ///
     /// # Errors
     /// [`InvitationsError`].
     pub(crate) fn revoke(&self, name: &NodeName) -> Result<(), InvitationsError> {
         self.change(|all| {
+            if all.iter().any(|one| one.name == *name && one.is_used()) {
+                return Err(InvitationsError::Joined { name: name.clone() });
+            }
             let before = all.len();
             all.retain(|one| one.name != *name);
             if all.len() < before { Ok(()) } else { Err(InvitationsError::Absent { name: name.clone() }) }
@@ -287,9 +299,13 @@ mod tests {
             assert_eq!(ask(secret, Role::Edge, &other, now), Err(Refusal::Used));
         }
         assert_eq!(invitations.all().unwrap()[0].key, Some(one.fingerprint().to_string()));
-        invitations.revoke(&name).unwrap();
-        assert_eq!(ask(secret, Role::Edge, &one, NOW), Err(Refusal::Unknown));
-        assert!(matches!(invitations.revoke(&name), Err(InvitationsError::Absent { .. })));
+        // Of who joined the list goes on to say so.
+        assert!(matches!(invitations.revoke(&name), Err(InvitationsError::Joined { .. })));
+        let open = SecretHash([3; 32]);
+        let other_name = invitations.invite(None, (Role::Edge, NOW + 60), open, nobody, NOW).unwrap();
+        invitations.revoke(&other_name).unwrap();
+        assert_eq!(ask(open, Role::Edge, &other, NOW), Err(Refusal::Unknown));
+        assert!(matches!(invitations.revoke(&other_name), Err(InvitationsError::Absent { .. })));
     }
 
     #[test]

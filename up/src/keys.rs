@@ -13,7 +13,7 @@ use std::{
 
 use client::{
     IdentityError, IdentityFiles, KeyFileError, read_key_file,
-    tls::{Authority, Fingerprint, Leaf, Requested, TlsError},
+    tls::{Authority, Fingerprint, Leaf, Requested, TlsError, leaf_of_pem},
 };
 use format::{NodeName, limits::REFUSED_BYTES_MAX, wire::Role};
 use tokio_rustls::rustls::ServerConfig;
@@ -211,6 +211,27 @@ pub(crate) fn authority_in(folder: &Path) -> Result<Option<Fingerprint>, KeysErr
 /// [`KeysError::Io`].
 pub(crate) fn certificate_in(folder: &Path, name: &NodeName) -> Result<Option<Fingerprint>, KeysError> {
     Ok(read(&folder.join(format!("{name}.pem")))?.and_then(|text| Fingerprint::of_pem(&text).ok()))
+}
+
+/// Returns the names of edges that have a certificate in a folder of keys.
+pub(crate) fn edges_in(folder: &Path) -> Result<Vec<NodeName>, KeysError> {
+    let io = |source| KeysError::Io { path: folder.to_owned(), source };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(io)?,
+    };
+    let mut edges = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|end| end == "pem")
+            && let Some(text) = read(&path)?
+            && let Ok(leaf) = leaf_of_pem(text.as_bytes())
+            && leaf.role == Role::Edge
+        {
+            edges.push(leaf.name);
+        }
+    }
+    Ok(edges)
 }
 
 /// Returns whether a folder of keys has a certificate of this name.

@@ -63,6 +63,12 @@ pub enum CatalogFault {
         /// The cause.
         source: Box<RebuildError>,
     },
+    /// It is lost, and was to move.
+    #[error("the catalog was lost, and the disk of {} takes no write: mend that first. Once a start made the catalog again, it may move", path.display())]
+    Unwhole {
+        /// The file.
+        path: PathBuf,
+    },
     /// Work off the reactor did not come back.
     #[error("the making of another catalog was cut short")]
     Lost(#[from] tokio::task::JoinError),
@@ -79,11 +85,11 @@ pub(crate) struct LostCatalog<'a> {
 impl LostCatalog<'_> {
     /// Makes it again where it is not there or is damaged, or where a start before was cut short in that. Takes as long
     /// as there is something to read. `now` is in seconds since 1970. Where its disk takes no write it is left as it
-    /// is, and origins serve what they have without it.
+    /// is, and origins serve what they have without it. Returns whether it is whole.
     ///
     /// # Errors
     /// [`CatalogFault`]. What was read until then stays, and the next start goes on.
-    pub(crate) async fn make_again(self, now: u64) -> Result<(), CatalogFault> {
+    pub(crate) async fn make_again(self, now: u64) -> Result<bool, CatalogFault> {
         let (catalog, mark) = (self.file.to_owned(), self.around.unfinished.clone());
         let (looked, marked) = (catalog.clone(), mark.clone());
         let (mut found, file) = client::offload(move || Found::at(&looked, &marked)).await??;
@@ -100,16 +106,16 @@ impl LostCatalog<'_> {
                 error,
                 "the catalog was lost, and the next start makes it again once its disk takes writes: until then what is stored is read, and no more"
             );
-            return Ok(());
+            return Ok(false);
         }
         if !begun? {
-            return Ok(());
+            return Ok(true);
         }
         for disk in self.disks {
             self.read(disk).await?;
         }
         let mark = self.around.unfinished.clone();
-        client::offload(move || end(&mark)).await?
+        client::offload(move || end(&mark)).await?.map(|()| true)
     }
 
     async fn read(&self, disk: &Disk) -> Result<(), CatalogFault> {

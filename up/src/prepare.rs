@@ -11,6 +11,8 @@ use crate::{
     disk::{Call, Look, settings_on},
     doors::{self, DNS, HTTP},
     folders::Folders,
+    home::EDGE,
+    keys,
     named_disk::{add_disks, replace_disk},
     origin_ports::move_ports,
     public::{Public, PublicOptions},
@@ -65,6 +67,9 @@ pub(crate) fn prepare(folders: &Folders, options: &UpOptions, now: u64) -> Resul
     clock::check(now, settings.seen)?;
     follow_disks(&mut settings, folders)?;
     settings.public = Public::choose(options.public.as_ref(), &settings)?;
+    if settings.public.is_some() {
+        refuse_other_edges(folders)?;
+    }
     doors::choose(&mut settings, options, remembered)?;
     options.replaced.iter().try_for_each(|path| replace_disk(&mut settings, path))?;
     add_disks(&mut settings, folders, &options.disks)?;
@@ -73,6 +78,15 @@ pub(crate) fn prepare(folders: &Folders, options: &UpOptions, now: u64) -> Resul
         settings.keep(&folders.settings())?;
     }
     Ok((settings, before.is_none()))
+}
+
+/// Refuses a zone for everybody beside edges on other machines: DNS would lead viewers there, and they serve no zone.
+fn refuse_other_edges(folders: &Folders) -> Result<(), UpError> {
+    let keys = folders.keys();
+    match keys::edges_in(&keys)?.into_iter().find(|name| name.as_str() != EDGE) {
+        Some(name) => Err(UpError::OtherEdge { name, keys }),
+        None => Ok(()),
+    }
 }
 
 /// Takes note of where the disks are mounted now, unless one of them knows better what the network is made of. A disk

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use client::{Topology, Unwritable};
 use edge::Sockets;
-use format::{NodeName, wire::Role};
+use format::NodeName;
 use origin::catalog::SqliteFile;
 use sandbox::guard::ChildCommand;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
@@ -15,11 +15,11 @@ use crate::{
     catalog_place::CatalogChoice,
     clock::now,
     disks::{Around, Disks, causes},
-    home::{EDGE, Home},
+    home::Home,
     join_door::JoinDoor,
     keeper::look_after,
     lock::Lock,
-    lost_catalog::all_aside,
+    lost_catalog::{CatalogFault, all_aside},
     prepare::UpOptions,
     pulse::Wait,
     up_error::UpError,
@@ -52,11 +52,12 @@ impl Up {
     async fn begin(options: UpOptions, compiler: ChildCommand) -> Result<Self, UpError> {
         let (readers, wanted) = (options.readers.clone(), options.catalog.clone());
         let (mut home, lock, is_new) = client::offload(move || Home::open(&options, now())).await??;
+        let is_away = place_catalog(&mut home, wanted, &readers).await?;
+        // It tells where the catalog is.
         let join_door = match home.settings.nodes {
             Some(address) => Some(JoinDoor::open(address, home.admitting()).await?),
             None => None,
         };
-        let is_away = place_catalog(&mut home, wanted, &readers).await?;
         let mut disks = disks_of(&mut home, &readers)?;
         disks.settle().await;
         if disks.origins().is_empty() {
@@ -90,7 +91,6 @@ impl Up {
                     // Without the catalog nobody announces itself either, and a first start has one.
                     if !is_away {
                         know(&topology, disks.seats().map(|seat| seat.name.clone()).collect()).await?;
-                        warn_of_edges(&home, &topology);
                     }
                     Ok::<_, UpError>(Some(given))
                 }
@@ -147,7 +147,9 @@ async fn place_catalog(
 ) -> Result<bool, UpError> {
     home.catalog_place().follow(readers).await?;
     // What was lost is made again where it was before it moves.
-    disks_of(home, readers)?.save_catalog(now()).await?;
+    if !disks_of(home, readers)?.save_catalog(now()).await? && wanted.is_some() {
+        return Err(CatalogFault::Unwhole { path: home.folders.catalog() }.into());
+    }
     Ok(home.catalog_place().settle(wanted, readers).await?)
 }
 
@@ -178,17 +180,6 @@ async fn damaged_catalogs(catalog: PathBuf) -> Vec<PathBuf> {
         );
     }
     found
-}
-
-/// Says so where DNS leads viewers of a zone for everybody to edges that do not serve it.
-fn warn_of_edges(home: &Home, topology: &Topology) {
-    let Some(public) = &home.settings.public else { return };
-    for edge in topology.snapshot().iter().filter(|node| node.role == Role::Edge && node.name.as_str() != EDGE) {
-        tracing::warn!(
-            edge = %edge.name, zone = %public.zone,
-            "an edge that joined serves no zone, and DNS leads viewers there too: stop it, and `evernear cluster revoke` its certificate"
-        );
-    }
 }
 
 /// Waits until the edge knows these origins.

@@ -8,6 +8,7 @@ use std::{
 
 use client::{IdentityError, Unwritable};
 use edge::Zone;
+use format::NodeName;
 
 use crate::{
     catalog_place::CatalogPlaceError, clock::ClockFault, keys::KeysError, lost_catalog::CatalogFault,
@@ -190,6 +191,17 @@ pub enum UpError {
     NoAddress {
         /// The zone.
         zone: Zone,
+    },
+    /// An edge on another machine serves no zone.
+    #[error(
+        "{name} joined this network as an edge, and a zone for everybody has one edge, which alone has its certificate: stop {name}, and \
+         `evernear cluster revoke {} {name}`", keys.display()
+    )]
+    OtherEdge {
+        /// Its name.
+        name: NodeName,
+        /// The folder of keys.
+        keys: PathBuf,
     },
     /// The root of an authority cannot be used.
     #[error("{} cannot be used as the root of the authority; --acme-root names a file of certificates in PEM", path.display())]

@@ -47,8 +47,7 @@ Examples:
   evernear up --replace /mnt/b                what was there is lost; the new disk has other files, which stay
   evernear up --nodes 192.0.2.10              other machines may join by this address: evernear node invite
   evernear --state /srv/evernear up --http 127.0.0.1:80 --dns off
-  evernear up --public media.example.org --address 203.0.113.5
-                                              everybody reads at https://LABEL.media.example.org/
+  evernear up --public media.example.org --address 203.0.113.5   everybody reads at https://LABEL.media.example.org/
   evernear up --catalog postgres://evernear@localhost/evernear   moves the catalog there; `--catalog sqlite` moves it back
 
 While it runs, `evernear put FILE` in another terminal stores a file and prints its URL, without any option. On a terminal it logs warnings,
