@@ -239,7 +239,8 @@ async fn no_authority_is_asked_before_resolvers_see_the_zone() {
     let parent = Site::with(change, vec![]).await;
     given.acme.as_mut().unwrap().resolvers = Some(vec![above]);
     let unseen = given.clone();
-    let one = Site::with(|config| config.https = Some(unseen), vec![]).await;
+    let change = |config: &mut Config| (config.https, config.dns.https_records) = (Some(unseen), true);
+    let one = Site::with(change, vec![]).await;
     let stored = one.store("a.txt", "text/plain", b"hello".to_vec()).await;
     let failed = async || one.counter("evernear_edge_certificate_faults_total").await > 1;
     until_within(ORDER_DEADLINE, "no proof is seen, twice", failed).await;
@@ -247,6 +248,11 @@ async fn no_authority_is_asked_before_resolvers_see_the_zone() {
     assert_eq!(seen["failures"].as_u64(), Some(1), "nobody counts them: {seen}");
     let said = pebble.said();
     assert!(!said.contains(" POST "), "{said}");
+    // Until then it is read in clear, which nobody keeps, and no record sends a browser to HTTPS.
+    let clear = one.get(&stored, "/", &[]).await;
+    assert_eq!((clear.status(), clear.field("cache-control")), (200, Some("no-store")));
+    let record = one.dig(&["HTTPS", &format!("{}.{ZONE}", stored.label)]).await;
+    assert!(record.contains("NOERROR") && record.contains("ANSWER: 0"), "{record}");
 
     given.acme.as_mut().unwrap().resolvers = Some(vec![dns]);
     let change = |config: &mut Config| {
@@ -256,6 +262,7 @@ async fn no_authority_is_asked_before_resolvers_see_the_zone() {
     let two = one.beside(change).await;
     one.stop().await;
     presented(&two, &host(&stored), &pebble.root()).await;
+    assert_eq!(two.get(&stored, "/", &[]).await.status(), 308);
     for site in [parent, two] {
         site.stop().await;
     }

@@ -169,6 +169,13 @@ fn get(host: &str, stream: u32) -> Vec<u8> {
     [&[0, 0, length, 1, 5][..], &stream.to_be_bytes(), &fields].concat()
 }
 
+/// The same by a viewer that takes zstd.
+fn get_coded(host: &str, stream: u32) -> Vec<u8> {
+    let mut frame = [&get(host, stream)[..], &[0x0f, 1, 4], b"zstd"].concat();
+    frame[2] += 7;
+    frame
+}
+
 /// Takes over 10 s, because of what the system holds of answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_rests_for_longer_than_a_connection_may_be_idle_loses_no_answer() {
@@ -330,6 +337,30 @@ async fn many_streams_that_share_a_window_get_no_crumbs_of_it() {
     let frames = taken(&mut stream, 4 << 20).await;
     let crumbs = frames.iter().filter(|bytes| **bytes < 1024).count();
     assert_eq!(crumbs, 0, "of {} frames", frames.len());
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_room_in_hand_keeps_no_window_from_what_others_write() {
+    let site = Site::with(|config| config.http.workers = Some(1), vec![]).await;
+    let film = site.store("film.mp4", "video/mp4", noise_of(1, 1_100_000)).await;
+    let text = data_encoding::HEXLOWER.encode(&noise_of(2, 1_000_000));
+    let text = site.store("a.txt", "text/plain", text.into_bytes()).await;
+    for stored in [&film, &text] {
+        assert!(site.get(stored, "/", &[]).await.body() == stored.bytes, "it is held");
+    }
+    let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
+    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0x10, 0, 0];
+    let window = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    stream.write_all(&[PREFACE, &settings, &window].concat()).await.unwrap();
+    for number in 0..40 {
+        stream.write_all(&get(&host(&film), 2 * number + 1)).await.unwrap();
+    }
+    // What is made of them is in hand until it is taken, and nobody puts it back.
+    for number in 40..56 {
+        stream.write_all(&get_coded(&host(&text), 2 * number + 1)).await.unwrap();
+    }
+    taken(&mut stream, 24 << 20).await;
     site.stop().await;
 }
 
