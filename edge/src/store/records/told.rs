@@ -17,6 +17,8 @@ use crate::error::Fault;
 /// Pauses between looks for a change that was told. Origins follow the feed as edges do, half a second behind at most;
 /// together they leave an answer under two seconds.
 const COPIES_BEHIND: [Duration; 3] = [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1)];
+/// Between two look-ups of one record of which the first failed.
+const REFRESH_REST: Duration = Duration::from_secs(1);
 /// Ends remembered, the latest of them, and for how long: a node may be behind, and a look-up that began before an end
 /// may come after it, but not by so much.
 pub(super) const ENDS_MAX: u64 = 100_000;
@@ -40,7 +42,11 @@ impl<T: Content> Records<T> {
             match look_up.await {
                 Ok(fresh) => drop(records.renew(&opened, fresh).await),
                 Err(Fault::Unknown | Fault::Erased) => records.close(opened.record().locator()).await,
-                Err(_) => opened.look().refreshing.store(false, Ordering::Relaxed),
+                Err(_) => {
+                    // What serves while no node answers asks for no look-up after another.
+                    sleep(REFRESH_REST).await;
+                    opened.look().refreshing.store(false, Ordering::Relaxed);
+                }
             }
         });
     }
