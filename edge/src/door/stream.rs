@@ -139,7 +139,8 @@ impl Stream {
     /// Gives the window that [`Self::has_room`] took to other streams of the connection.
     pub(super) fn leave_room(&mut self) {
         if let Some(stream) = &mut self.content {
-            stream.reserve_capacity(1);
+            // A viewer may open its window once all of it is taken, to the last byte.
+            stream.reserve_capacity(0);
         }
     }
 
