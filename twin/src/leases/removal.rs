@@ -85,7 +85,7 @@ impl Twin {
         self.end_families(families, &Patience::begin(), OBJECTS_AT_ONCE, progress).await
     }
 
-    /// Returns the removals that were cut short, as any program of this owner's left them ([`Index::ending`]).
+    /// Returns the removals that were cut short, as any program of this owner's left them (`Index::ending`).
     ///
     /// # Errors
     /// [`IndexError`].
