@@ -60,8 +60,10 @@ pub(crate) fn choose(
         return Err(UpError::Elsewhere { address: settings.http });
     }
     settings.dns = listen("dns", dns, DNS, Kind::TcpAndUdp, &ours)?;
+    ours.extend(settings.dns.address().map(|address| address.port()));
     if let Some(public) = &mut settings.public {
         public.https = door("https", Some(public.https), public.https, Kind::TcpAndUdp, &ours)?;
+        ours.push(public.https.port());
     }
     settings.twin = Some(listen("twin", twin, TWIN, Kind::Tcp, &ours)?);
     ours.extend(settings.door_ports());
@@ -129,7 +131,7 @@ fn door(
         return free.ok_or_else(|| UpError::Taken { door, address: default, holder: None });
     };
     if address.port() == 0 {
-        return ports::any(address, kind).map_err(|source| unusable(address, source));
+        return ports::any(address, kind, |port| ours.contains(&port)).map_err(|source| unusable(address, source));
     }
     if ports::is_taken(address, kind).map_err(|source| unusable(address, source))? {
         return Err(UpError::Taken { door, address, holder: ports::holder(address.port()) });

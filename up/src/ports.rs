@@ -53,16 +53,17 @@ pub(crate) fn free_from(
     Ok(None)
 }
 
-/// Returns an address with a port that the system chooses, in the place of port 0.
+/// Returns an address with a port that the system chooses, in the place of port 0: none that `is_ours` names, which it
+/// may choose again as long as nobody listens there.
 ///
 /// # Errors
 /// When this machine, or this user, cannot have it at all.
-pub(crate) fn any(address: SocketAddr, kind: Kind) -> io::Result<SocketAddr> {
+pub(crate) fn any(address: SocketAddr, kind: Kind, is_ours: impl Fn(u16) -> bool) -> io::Result<SocketAddr> {
     /// A port free for TCP may be taken for UDP; so often in a row it is not.
     const TRIES_MAX: usize = 16;
     for _ in 0..TRIES_MAX {
         let chosen = TcpListener::bind(address)?.local_addr()?;
-        if !is_taken(chosen, kind)? {
+        if !is_ours(chosen.port()) && !is_taken(chosen, kind)? {
             return Ok(chosen);
         }
     }
@@ -105,6 +106,17 @@ fn sockets_at(table: &str, port: u16) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_is_drawn_a_second_time_is_not_given_to_another_door() {
+        let drawn = std::cell::RefCell::new(Vec::new());
+        let first_is_ours = |port| {
+            drawn.borrow_mut().push(port);
+            drawn.borrow().len() == 1
+        };
+        let chosen = any(loopback(0), Kind::Tcp, first_is_ours).unwrap();
+        assert_eq!(drawn.borrow()[1..], [chosen.port()]);
+    }
 
     #[test]
     fn a_taken_port_is_passed_over_and_its_holder_named() {
