@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
 };
 
+use client::causes;
 use edge::Zone;
 use format::OwnerId;
 use serde::Serialize;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use crate::{
     agent::{Agent, AgentFault},
     disk::Gone,
-    disks::{Disks, causes},
+    disks::Disks,
     home::Home,
     loss,
     public::Public,

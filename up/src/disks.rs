@@ -9,8 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use client::IdentityFiles;
-pub(crate) use client::causes;
+use client::{IdentityFiles, causes};
 use format::wire::Role;
 use futures::future::join_all;
 use origin::{

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use client::{HttpTransport, IdentityError, IdentityFiles, Membership, Topology};
+use client::{HttpTransport, IdentityError, IdentityFiles, Membership, Topology, causes};
 use edge::{Edge, Parts, Sockets};
 use format::{Country, NodeName, OwnerId, wire::Role};
 use futures::future::join_all;
@@ -19,7 +19,7 @@ use crate::{
     catalog_place::CatalogPlace,
     clock,
     disk::settings_on,
-    disks::{Disks, causes},
+    disks::Disks,
     exchange::{SEEDS_MAX, SeedEntry},
     folders::Folders,
     invitations::Invitations,

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use client::tls::{Fingerprint, Requested};
+use client::{
+    causes,
+    tls::{Fingerprint, Requested},
+};
 use data_encoding::HEXLOWER;
 use format::wire::Role;
 use tokio::{
@@ -28,7 +31,6 @@ use zeroize::Zeroizing;
 
 use crate::{
     clock,
-    disks::causes,
     exchange::{self, Admitted, Answer, REQUEST_BYTES_MAX, Refusal, SeedEntry},
     invitations::Invitations,
     keys::Keys,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use client::causes;
 use sandbox::guard::ChildCommand;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     agent::{Agent, AgentFault, Retry},
     clock::{self, Seen, Witness},
-    disks::{Disks, causes},
+    disks::Disks,
     home::Home,
     settings::Given,
 };

@@ -12,13 +12,13 @@ use std::{
 };
 
 use client::{
-    IdentityError, IdentityFiles, KeyFileError, read_key_file,
+    IdentityError, IdentityFiles, KeyFileError, causes, read_key_file,
     tls::{Authority, Fingerprint, Leaf, Requested, TlsError, leaf_of_pem},
 };
 use format::{NodeName, limits::REFUSED_BYTES_MAX, wire::Role};
 use tokio_rustls::rustls::ServerConfig;
 
-use crate::{clock::seconds, disks::causes};
+use crate::clock::seconds;
 
 /// A certificate that ends sooner is replaced. They are made for two years, so a network that is started once in a year
 /// and a half never has one that ended.

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use client::Unwritable;
+use client::{Unwritable, causes};
 use origin::{
     catalog::{SqliteFile, is_lost_sqlite},
     rebuild::RebuildError,
@@ -19,14 +19,14 @@ use tokio::time::timeout;
 
 use crate::{
     disk::{Gone, Look},
-    disks::{Around, HUNG, PATIENCE, causes},
+    disks::{Around, HUNG, PATIENCE},
     pulse::Pulse,
     seat,
     settings::{Disk, Seat},
 };
 
 /// What stands in the mark, for people.
-const UNFINISHED: &str =
+const MARK_TEXT: &str =
     "The catalog is being made again from the disks. `evernear up` goes on with it and removes this file.\n";
 /// How the names of a catalog's files end. The file itself is last: while it is there, a crash is gone on with.
 const ENDS: [&str; 3] = ["-shm", "-wal", ""];
@@ -177,7 +177,7 @@ fn begin(file: &SqliteFile, mark: &Path, found: Found, now: u64) -> Result<bool,
     let unmoved = |source| CatalogFault::Io { path: file.path().to_owned(), source };
     let begun = begun_aside(file, mark).map_err(unmoved)?;
     let unwritten = |source| CatalogFault::Io { path: mark.to_owned(), source };
-    client::keep(mark, UNFINISHED.as_bytes()).map_err(unwritten)?;
+    client::keep(mark, MARK_TEXT.as_bytes()).map_err(unwritten)?;
     if found == Found::Damaged {
         let aside = begun.map_or_else(|| free_aside(file, now), Ok).map_err(unmoved)?;
         set_aside(file, &aside).map_err(unmoved)?;
@@ -335,7 +335,7 @@ mod tests {
                     format!("catalog.sqlite{end}")
                 });
             }
-            fs::write(&mark, UNFINISHED).unwrap();
+            fs::write(&mark, MARK_TEXT).unwrap();
             let (is, now) = if moved == 0 { (Found::There, 7) } else { (Found::Damaged, 9) };
             assert_eq!(found(&catalog, &mark), is, "{moved}");
             assert!(begin(&at(&catalog), &mark, Found::Damaged, now).unwrap());

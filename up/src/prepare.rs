@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use data_encoding::HEXLOWER;
 use origin::config::mount_point;
 use tokio::sync::watch;
 
@@ -122,7 +123,7 @@ fn follow_disks(settings: &mut Settings, folders: &Folders) -> Result<(), UpErro
 fn random_id() -> Result<String, UpError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(HEXLOWER.encode(&bytes))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use client::{Topology, Unwritable};
+use client::{Topology, Unwritable, causes};
 use edge::Sockets;
 use format::NodeName;
 use origin::catalog::SqliteFile;
@@ -14,7 +14,7 @@ use crate::{
     account::Account,
     catalog_place::CatalogChoice,
     clock::now,
-    disks::{Around, Disks, causes},
+    disks::{Around, Disks},
     home::Home,
     join_door::JoinDoor,
     keeper::look_after,

@@ -72,6 +72,16 @@ async fn forged_labels_are_turned_away_and_keep_no_viewer_from_a_cold_object() {
     site.stop().await;
 }
 
+/// Starts an edge that is told of none of the objects any more: it cannot tell labels that somebody made up from
+/// others.
+pub(crate) async fn untold(base: &Site) -> Site {
+    let site = base.beside(|_| {}).await;
+    site.weather.unlisted();
+    base.origins.restart_feed(&base.nodes[0].name);
+    until("it asks what was stored", async || site.weather.lists() > 0).await;
+    site
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_labels_are_turned_away_where_an_origin_lists_what_the_feed_tells_no_more() {
     let base = Site::start().await;
@@ -91,11 +101,7 @@ async fn forged_labels_are_turned_away_where_an_origin_lists_what_the_feed_tells
 async fn forged_labels_keep_no_viewer_from_a_cold_object_where_the_feed_is_not_known_whole() {
     let base = Site::start().await;
     let cold = cold(&base).await;
-    let site = base.beside(|_| {}).await;
-    // It is told of none of the objects any more.
-    site.weather.unlisted();
-    base.origins.restart_feed(&base.nodes[0].name);
-    until("it asks what was stored", async || site.weather.lists() > 0).await;
+    let site = untold(&base).await;
     let (sent, _, look_ups) = read_beside_a_flood(&site, &cold).await;
     println!("{sent} forged labels, nodes asked {look_ups} times");
     assert!(look_ups < sent, "{look_ups} for {sent}");

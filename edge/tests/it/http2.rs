@@ -321,19 +321,24 @@ async fn taken(stream: &mut TcpStream, content: usize) -> Vec<usize> {
     frames
 }
 
+/// Asks forty times on a connection whose streams have wide windows, and one of 65,536 bytes for all of them.
+async fn forty_asked(site: &Site, stored: &Stored) -> TcpStream {
+    let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
+    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0x10, 0, 0];
+    let window = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    stream.write_all(&[PREFACE, &settings, &window].concat()).await.unwrap();
+    for number in 0..40 {
+        stream.write_all(&get(&host(stored), 2 * number + 1)).await.unwrap();
+    }
+    stream
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_streams_that_share_a_window_get_no_crumbs_of_it() {
     let site = Site::with(|config| config.http.workers = Some(1), vec![]).await;
     let film = site.store("film.mp4", "video/mp4", noise_of(1, 1_100_000)).await;
     assert!(site.get(&film, "/", &[]).await.body() == film.bytes, "it is held");
-    let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
-    // Wide windows of streams, and one of 65,536 bytes for all of them.
-    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0x10, 0, 0];
-    let window = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    stream.write_all(&[PREFACE, &settings, &window].concat()).await.unwrap();
-    for number in 0..40 {
-        stream.write_all(&get(&host(&film), 2 * number + 1)).await.unwrap();
-    }
+    let mut stream = forty_asked(&site, &film).await;
     let frames = taken(&mut stream, 4 << 20).await;
     let crumbs = frames.iter().filter(|bytes| **bytes < 1024).count();
     assert_eq!(crumbs, 0, "of {} frames", frames.len());
@@ -349,13 +354,7 @@ async fn who_waits_for_room_in_hand_keeps_no_window_from_what_others_write() {
     for stored in [&film, &text] {
         assert!(site.get(stored, "/", &[]).await.body() == stored.bytes, "it is held");
     }
-    let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
-    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0x10, 0, 0];
-    let window = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    stream.write_all(&[PREFACE, &settings, &window].concat()).await.unwrap();
-    for number in 0..40 {
-        stream.write_all(&get(&host(&film), 2 * number + 1)).await.unwrap();
-    }
+    let mut stream = forty_asked(&site, &film).await;
     // What is made of them is in hand until it is taken, and nobody puts it back.
     for number in 40..56 {
         stream.write_all(&get_coded(&host(&text), 2 * number + 1)).await.unwrap();

@@ -10,7 +10,7 @@ use testing::until;
 
 use crate::{
     flood::{self, Flood},
-    forged::{self, RECORD_TIME, cold},
+    forged::{self, RECORD_TIME, cold, untold},
     guest::{MEMORY, component_of_world},
     policy::{GEO, manifest, publish_component},
     site::Site,
@@ -20,11 +20,7 @@ use crate::{
 async fn one_network_keeps_no_other_from_names_that_are_not_open() {
     let base = Site::start().await;
     let cold = cold(&base).await;
-    let site = base.beside(|_| {}).await;
-    // It cannot tell labels that somebody made up from others.
-    site.weather.unlisted();
-    base.origins.restart_feed(&base.nodes[0].name);
-    until("it asks what was stored", async || site.weather.lists() > 0).await;
+    let site = untold(&base).await;
     site.weather.late(RECORD_TIME);
 
     let network: Vec<IpAddr> = (1..=50).map(|last| Ipv4Addr::new(127, 77, 0, last).into()).collect();

@@ -141,7 +141,7 @@ impl Fills {
         }
         let read = read.map_err(|_| Fault::Slow)?.map_err(|error| {
             let locator = opened.object.locator();
-            tracing::warn!(%locator, stripe = stripe.0, error = &error as &dyn std::error::Error, "stripe cannot be read");
+            tracing::warn!(%locator, stripe = stripe.0, error = client::causes(&error), "stripe cannot be read");
             Fault::from(&error)
         })?;
         self.metrics.fills.inc();

@@ -87,7 +87,7 @@ impl<T: Content> Records<T> {
         let found = found.map_err(|error| {
             let fault = Fault::from(&error);
             if !matches!(fault, Fault::Unknown | Fault::Erased) {
-                tracing::warn!(%locator, error = &error as &dyn std::error::Error, "record cannot be opened");
+                tracing::warn!(%locator, error = client::causes(&error), "record cannot be opened");
             }
             fault
         })?;
